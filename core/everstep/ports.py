@@ -1,0 +1,133 @@
+"""The two ports. Whatever a second platform would have to copy does not belong behind them.
+
+A store keeps rows; a waker calls back. Neither decides anything: every transition was decided before it reaches a store,
+and re-checked when a waker calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from .promise import Row
+
+
+class Fence(NamedTuple):
+    """Commit only while the row `id` has `lease == version` (rule F1).
+
+    `soft` marks the one write that a store without cheap multi-record conditions may leave unfenced: the fused
+    create-and-settle of a local step, which rules P1 and P2 make safe.
+    """
+
+    id: str
+    version: int
+    soft: bool = False
+
+
+class Put(NamedTuple):
+    """Write `row` whole. `expect` is the rev that must stand now; 0 means that no such row may exist."""
+
+    row: Row
+    expect: int
+
+
+class Commit(NamedTuple):
+    """A set of writes of one origin, all or nothing. `deletes` are ids removed with it, present or not."""
+
+    origin: str
+    puts: tuple[Put, ...]
+    deletes: tuple[str, ...] = ()
+    fence: Fence | None = None
+
+
+class Refused(NamedTuple):
+    """A commit that did not happen: the fence did not hold, or `found` holds the rows (None: absent) that stood instead."""
+
+    fenced: bool
+    found: Mapping[str, Row | None]
+
+
+class Due(NamedTuple):
+    id: str
+    due: int
+
+
+class Query(NamedTuple):
+    """A search. `tags` must all be equal; `prefix` is of the id; `kinds` of rows; instants in milliseconds."""
+
+    state: str | None = None
+    tags: Mapping[str, str] = {}
+    prefix: str = ""
+    roots: bool = False
+    kinds: tuple[str, ...] = ()
+    settled_before: int | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+
+class Page(NamedTuple):
+    """Rows in id order, and the cursor of the next page where there is one. Schedules are found only by kind."""
+
+    rows: list[Row]
+    cursor: str | None
+
+
+class Store(Protocol):
+    """Durable rows. Reads are consistent unless said otherwise; every method raises StoreError and nothing else."""
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Row]:
+        """The rows of these ids that exist; ids may span origins."""
+        ...
+
+    async def branch(self, id: str) -> list[Row]:
+        """The row `id` and every row whose `branch` is `id`, in one request and in any order (rule I4)."""
+        ...
+
+    async def commit(self, commit: Commit) -> Refused | None:
+        """Write all of it or none. None means written. Raises OutcomeUnknown when that cannot be told (rule F3)."""
+        ...
+
+    async def due(self, now: int, limit: int) -> list[Due]:
+        """Rows with `due <= now`, oldest first."""
+        ...
+
+    async def find(self, query: Query) -> Page:
+        """Search; may lag behind writes."""
+        ...
+
+    async def delete(self, origin: str) -> int:
+        """Remove every row of an origin (retention, rule T1); returns how many."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Wake(NamedTuple):
+    """A wake-up: look at this record. `version` is the task's version when it was armed; a store behind it is not yet
+    caught up (rule W2). Never a value, never an address."""
+
+    id: str
+    version: int = 0
+
+
+class Waker(Protocol):
+    """Durable, at least once, perhaps early, late, twice and out of order; every method raises WakerError and nothing else.
+
+    `by_row` is True where the store's `due` column is itself the alarm clock (SQLite, Postgres): arming is then part of
+    the commit, and `arm` and `send` only shorten the wait.
+    """
+
+    @property
+    def by_row(self) -> bool: ...
+
+    async def arm(self, wake: Wake, at: int) -> str | None:
+        """Deliver `wake` at `at` (milliseconds) or soon after; returns a token for `disarm` where the platform has one."""
+        ...
+
+    async def disarm(self, token: str) -> None:
+        """Take an armed wake-up back, if it is still there."""
+        ...
+
+    async def send(self, wake: Wake) -> None:
+        """Deliver `wake` now."""
+        ...
