@@ -1,0 +1,8 @@
+"""Everstep on Postgres and Supabase, with one SQL migration as the store and pg_cron with pg_net as the waker.
+
+Not implemented yet: the package reserves the name and the place. See README.md beside this folder.
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []
