@@ -1,6 +1,7 @@
 """Every error says who must act.
 
-*You* (`EverstepError` and below `UsageError`): the call, the workflow or the data is wrong; repeating it changes nothing.
+*You* (`EverstepError` and below `UsageError`): the call, the workflow or the data is wrong; repeating it
+changes nothing.
 *The platform* (`PlatformError`): the store or the waker is in trouble; the invocation ends and its wake-up stays.
 *Nobody* (`ControlFlow`, a `BaseException`): the engine unwinds a workflow body; `except Exception` must not see it.
 """

@@ -1,7 +1,8 @@
 """Ids. `root.1.2`: everything before the first dot is the origin, and an execution tree lives under one origin.
 
 An id follows call order and never timing (rule I1). A root id given by a user has no dot (I2), a detached id has none
-either, has constant length and keeps the caller's prefix (I3), and `continue_as_new` puts the generation into child ids (I5).
+either, has constant length and keeps the caller's prefix (I3), and `continue_as_new` puts the generation into child ids
+(I5).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The two ports. Whatever a second platform would have to copy does not belong behind them.
 
-A store keeps rows; a waker calls back. Neither decides anything: every transition was decided before it reaches a store,
-and re-checked when a waker calls.
+A store keeps rows; a waker calls back. Neither decides anything: every transition was decided before it reaches a
+store, and re-checked when a waker calls.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Commit(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A commit that did not happen: the fence did not hold, or `found` holds the rows (None: absent) that stood instead."""
+    """A commit that did not happen: the fence did not hold, or `found` holds the rows (None: absent) in the way."""
 
     fenced: bool
     found: Mapping[str, Row | None]
@@ -111,7 +111,7 @@ class Wake(NamedTuple):
 
 
 class Waker(Protocol):
-    """Durable, at least once, perhaps early, late, twice and out of order; every method raises WakerError and nothing else.
+    """Durable, at least once, perhaps early, late, twice and out of order; methods raise WakerError and nothing else.
 
     `by_row` is True where the store's `due` column is itself the alarm clock (SQLite, Postgres): arming is then part of
     the commit, and `arm` and `send` only shorten the wait.
@@ -121,7 +121,7 @@ class Waker(Protocol):
     def by_row(self) -> bool: ...
 
     async def arm(self, wake: Wake, at: int) -> str | None:
-        """Deliver `wake` at `at` (milliseconds) or soon after; returns a token for `disarm` where the platform has one."""
+        """Deliver `wake` at `at` (milliseconds) or soon after; returns a token for `disarm` where there is one."""
         ...
 
     async def disarm(self, token: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 from .clock import NEVER
 
@@ -78,16 +78,16 @@ class Segment(NamedTuple):
     at: int
 
 
-Tree = Union[str, tuple[Any, ...]]
+Tree = str | tuple[Any, ...]
 """What a body waits for: an id, or ("any" | "all" | "try", *trees). `try` is all settled or any rejected (rule P5)."""
 
 
 class Task(NamedTuple):
     """The execution of a targeted promise.
 
-    `version`, `pid`, `ttl`, `expires_at`, `retry_at` and `resumes` are the protocol's; instants in milliseconds. The rest
-    belongs to the engine: the await tree with its timers (rule B1), promises of other origins it waits for (W5), the
-    history's segments (P2), the generation and its arguments (I5), and how often it died without progress.
+    `version`, `pid`, `ttl`, `expires_at`, `retry_at` and `resumes` are the protocol's; instants in milliseconds. The
+    rest belongs to the engine: the await tree with its timers (rule B1), promises of other origins it waits for (W5),
+    the history's segments (P2), the generation and its arguments (I5), and how often it died without progress.
     """
 
     state: TaskState
@@ -151,8 +151,9 @@ class Schedule(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A record as a store keeps it. `due` is when somebody must look at it next; `lease` is the task's version while it
-    is acquired, so that a fence is one comparison; `rev` counts writes, so that every write changes a field (rule F3)."""
+    """A record as a store keeps it. `due` is when somebody must look at it next; `lease` is the task's version while
+    it is acquired, so that a fence is one comparison; `rev` counts writes, so that every write changes a field
+    (rule F3)."""
 
     id: str
     branch: str
@@ -199,7 +200,7 @@ def is_external(record: Record) -> bool:
 
 
 def project(record: Record, now: int) -> Record:
-    """The record as any answer must show it at `now`: settled by its deadline if that has passed (protocol: projection)."""
+    """The record as any answer must show it at `now`: settled by its deadline if that has passed (projection)."""
     if record.state is State.PENDING and record.timeout_at <= now:
         state = State.RESOLVED if is_timer(record.tags) else State.TIMEDOUT
         return settled(record, state, EMPTY, record.timeout_at)
@@ -321,7 +322,25 @@ def to_row(record: Record) -> Row:
 
 def from_row(row: Row) -> Record:
     """The record a row holds. Raises ValueError or KeyError on damaged text; stores turn that into StoreCorrupted."""
-    (id, branch, kind, state, rev, _, _, epoch, n, param, value, timeout_at, created_at, settled_at, tags, task, rest) = row
+    (
+        id,
+        branch,
+        kind,
+        state,
+        rev,
+        _,
+        _,
+        epoch,
+        n,
+        param,
+        value,
+        timeout_at,
+        created_at,
+        settled_at,
+        tags,
+        task,
+        rest,
+    ) = row
     extra: dict[str, Any] = _loads(rest) if rest is not None else {}
     return Record(
         id,
@@ -403,7 +422,7 @@ def _task_from(text: str) -> Task:
 
 
 def _tree_from(data: Any) -> Tree:
-    return data if isinstance(data, str) else tuple([data[0], *[_tree_from(part) for part in data[1:]]])
+    return data if isinstance(data, str) else (data[0], *[_tree_from(part) for part in data[1:]])
 
 
 SCHEDULE_PREFIX = "~schedule/"
