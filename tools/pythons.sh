@@ -29,8 +29,16 @@ candidates() {
     done
 }
 
-found=$(candidates | while read -r path; do "$path" -c "$probe" 2>/dev/null || true; done)
+working() {
+    candidates | while read -r path; do "$path" -c "$probe" 2>/dev/null || true; done
+}
 
+found=$(working)
+if [ -z "$found" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "no working Python 3.11 or newer: apt-get install python3-venv" >&2
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; } >&2 || true
+    found=$(working)
+fi
 if [ -z "$found" ]; then
     echo "No working Python 3.11 or newer was found (with venv, ensurepip, sqlite3 and ssl)." >&2
     echo "On Debian and Ubuntu: apt-get install python3 python3-venv. Or name one: make PYTHON=/path/to/python3.12 test" >&2
