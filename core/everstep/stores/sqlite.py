@@ -1,0 +1,273 @@
+"""One SQLite file, any number of processes. A step is one statement and one commit of the log.
+
+Theory. The table is its own primary key's tree: a step touches one page, and a branch is a range of ids read in order
+and filtered (rule I4). A row is in the due index only while somebody must look at it, in the roots index only if it is
+one. A commit of one row is a single INSERT or UPDATE whose WHERE carries the fence and the expectation (rule F1),
+without BEGIN; when it changes nothing, and for any larger commit, `BEGIN IMMEDIATE` reads, decides and writes. The
+UPDATE leaves the state out while it stays pending, because SQLite rewrites every index that a SET mentions.
+
+Everything runs on the calling loop's own thread and never suspends (rule B4). A second thread gets a connection of its
+own, and so does a forked child, whose inherited ones are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import weakref
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from threading import get_ident
+from typing import Any
+
+from everstep.errors import StoreCorrupted, StoreError
+from everstep.ports import Commit, Due, Fence, Page, Put, Query, Refused
+from everstep.promise import Row, State
+
+from .sqlite_file import Place
+from .sqlite_find import find_sql, has_tags
+
+_WIDTH = len(Row._fields)
+_COLUMNS = ", ".join(Row._fields)
+_MARKS = ", ".join("?" * _WIDTH)
+_EXPECT, _FENCE, _VERSION = _WIDTH + 1, _WIDTH + 2, _WIDTH + 3
+
+_INSERT = f"INSERT INTO everstep_rows VALUES ({_MARKS}) ON CONFLICT DO NOTHING"
+_INSERT_FENCED = (
+    f"INSERT INTO everstep_rows SELECT {_MARKS} WHERE EXISTS "
+    "(SELECT 1 FROM everstep_rows WHERE id = ? AND lease = ?) ON CONFLICT DO NOTHING"
+)
+_PLAIN = ", ".join(f"{name} = ?{at}" for at, name in enumerate(Row._fields, 1) if name not in ("id", "state"))
+_STANDING = f"WHERE id = ?1 AND rev = ?{_EXPECT}"
+_HELD = f" AND EXISTS (SELECT 1 FROM everstep_rows WHERE id = ?{_FENCE} AND lease = ?{_VERSION})"
+_KEEP = f"UPDATE everstep_rows SET {_PLAIN} {_STANDING} AND state = ?4"
+_KEEP_FENCED = _KEEP + _HELD
+_SETTLE = f"UPDATE everstep_rows SET state = ?4, {_PLAIN} {_STANDING}"
+_SETTLE_FENCED = _SETTLE + _HELD
+_REPLACE = f"INSERT OR REPLACE INTO everstep_rows VALUES ({_MARKS})"
+
+_BY_ID = f"SELECT {_COLUMNS} FROM everstep_rows WHERE id = ?"
+_BRANCH = (
+    f"SELECT {_COLUMNS} FROM everstep_rows WHERE id = ?1 UNION ALL "
+    f"SELECT {_COLUMNS} FROM everstep_rows WHERE id > ?1 || '.' AND id < ?1 || '/' AND branch = ?1"
+)
+_DUE = "SELECT id, due FROM everstep_rows WHERE due <= ? ORDER BY due, id LIMIT ?"
+_DELETE = "DELETE FROM everstep_rows WHERE id = ?"
+_DELETE_ORIGIN = "DELETE FROM everstep_rows WHERE id > ?1 || '.' AND id < ?1 || '/'"
+
+_PENDING = State.PENDING.value
+_CHUNK = 500
+
+
+class SqliteStore:
+    """Rows in one SQLite file in WAL mode, shared safely by processes and threads.
+
+    Args:
+        path: the file; it is created where it is missing, its folder is not.
+        synchronous: "full" syncs every commit to disk; "normal" may lose the last commits when power fails, and is
+            then still consistent. A killed process loses nothing in either.
+        timeout: seconds to wait for another process's write before StoreUnavailable.
+
+    Raises:
+        StoreError: there is no such folder, or the file belongs to another program.
+        StoreReadOnly, StoreCorrupted, StoreTooNew, StoreUnavailable: what they say.
+    """
+
+    single_writer = True
+
+    def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "full", timeout: float = 5.0) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        self._place = Place(self.path, synchronous, timeout)
+        self._closed = False
+        self._damaged: str | None = None
+        self._cursors: dict[int, sqlite3.Cursor] = {}
+        self._cursor()
+        _open.add(self)
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Row]:
+        cursor = self._cursor()
+        if len(ids) == 1:
+            found = self._select(cursor, _BY_ID, (ids[0],))
+        elif len(ids) <= _CHUNK:
+            found = self._select(cursor, _by_ids(len(ids)), tuple(ids))
+        else:
+            found = self._load_many(cursor, ids)
+        return {row[0]: row for row in found}
+
+    async def branch(self, id: str) -> list[Row]:
+        return self._select(self._cursor(), _BRANCH, (id,))
+
+    async def commit(self, commit: Commit) -> Refused | None:
+        cursor = self._cursor()
+        puts = commit.puts
+        try:
+            if len(puts) == 1 and not commit.deletes and not commit.guards and _put_one(cursor, puts[0], commit.fence):
+                return None
+            return _transact(cursor, commit)
+        except sqlite3.Error as error:
+            raise self._place.trouble(error, writing=True) from error
+        except (UnicodeError, OverflowError) as error:
+            ids = ", ".join(repr(put.row.id) for put in puts)
+            raise StoreError(f"{self.path}: cannot write {ids}: {error}") from error
+
+    async def due(self, now: int, limit: int) -> list[Due]:
+        try:
+            return list(map(Due._make, self._cursor().execute(_DUE, (now, limit)).fetchall()))
+        except sqlite3.Error as error:
+            raise self._place.trouble(error) from error
+
+    async def find(self, query: Query) -> Page:
+        sql, parameters = find_sql(query, _COLUMNS)
+        rows = self._select(self._cursor(), sql, parameters)
+        page = rows[: query.limit]
+        return Page(page, page[-1].id if len(rows) > len(page) else None)
+
+    async def delete(self, origin: str) -> int:
+        cursor = self._cursor()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                count = cursor.execute(_DELETE, (origin,)).rowcount
+                count += cursor.execute(_DELETE_ORIGIN, (origin,)).rowcount
+                cursor.execute("COMMIT")
+            except BaseException:
+                _rollback(cursor)
+                raise
+        except sqlite3.Error as error:
+            raise self._place.trouble(error, writing=True) from error
+        return count
+
+    async def close(self) -> None:
+        """Close every connection; the last process to do so folds the log into the file."""
+        self._closed = True
+        while self._cursors:
+            self._cursors.popitem()[1].connection.close()
+
+    def _cursor(self) -> sqlite3.Cursor:
+        cursor = self._cursors.get(get_ident())
+        return self._connect() if cursor is None else cursor
+
+    def _connect(self) -> sqlite3.Cursor:
+        if self._closed:
+            raise StoreError(f"{self.path}: this store was closed")
+        connection = self._place.connect()
+        connection.create_function("everstep_has_tags", 3, self._has_tags, deterministic=True)
+        cursor = self._cursors[get_ident()] = connection.cursor()
+        return cursor
+
+    def _has_tags(self, id: str, text: str | None, wanted: str) -> bool:
+        try:
+            return has_tags(text, wanted)
+        except (ValueError, AttributeError):
+            self._damaged = id  # SQLite replaces the exception by one that says nothing
+            raise
+
+    def _select(self, cursor: sqlite3.Cursor, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        try:
+            return _rows(cursor.execute(sql, parameters))
+        except sqlite3.Error as error:
+            culprit, self._damaged = self._damaged, None
+            if culprit is None and "decode" in str(error):
+                culprit = _undecodable(cursor.connection, sql, parameters)
+            if culprit is None:
+                raise self._place.trouble(error) from error
+            raise StoreCorrupted(f"{self.path}: the row of {culprit!r} cannot be read: {error}") from error
+        except UnicodeError as error:
+            raise StoreError(f"{self.path}: cannot look for {parameters!r}: {error}") from error
+
+    def _load_many(self, cursor: sqlite3.Cursor, ids: Sequence[str]) -> list[Row]:
+        """Several statements, one snapshot."""
+        try:
+            cursor.execute("BEGIN")
+        except sqlite3.Error as error:
+            raise self._place.trouble(error) from error
+        try:
+            parts = [tuple(ids[at : at + _CHUNK]) for at in range(0, len(ids), _CHUNK)]
+            return [row for part in parts for row in self._select(cursor, _by_ids(len(part)), part)]
+        finally:
+            _rollback(cursor)
+
+
+def _rows(found: Iterable[tuple[Any, ...]]) -> list[Row]:
+    """Rows of tuples, built without a Python call each: a branch may hold a hundred thousand."""
+    return list(map(tuple.__new__, repeat(Row), found))
+
+
+def _by_ids(count: int) -> str:
+    return f"SELECT {_COLUMNS} FROM everstep_rows WHERE id IN ({', '.join('?' * count)})"
+
+
+def _put_one(cursor: sqlite3.Cursor, put: Put, fence: Fence | None) -> bool:
+    """The hot path: one statement that holds its own conditions. False: nothing was written, and why is unknown yet."""
+    row, expect = put
+    if fence is None:
+        if expect == 0:
+            return cursor.execute(_INSERT, (*row,)).rowcount == 1
+        return cursor.execute(_KEEP if row[3] == _PENDING else _SETTLE, (*row, expect)).rowcount == 1
+    if expect == 0:
+        return cursor.execute(_INSERT_FENCED, (*row, fence[0], fence[1])).rowcount == 1
+    sql = _KEEP_FENCED if row[3] == _PENDING else _SETTLE_FENCED
+    return cursor.execute(sql, (*row, expect, fence[0], fence[1])).rowcount == 1
+
+
+def _transact(cursor: sqlite3.Cursor, commit: Commit) -> Refused | None:
+    cursor.execute("BEGIN IMMEDIATE")
+    try:
+        refused = _refusal(cursor, commit)
+        if refused is None:
+            cursor.executemany(_REPLACE, [tuple(put.row) for put in commit.puts])
+            cursor.executemany(_DELETE, [(id,) for id in commit.deletes])
+        cursor.execute("COMMIT" if refused is None else "ROLLBACK")
+        return refused
+    except BaseException:
+        _rollback(cursor)
+        raise
+
+
+def _refusal(cursor: sqlite3.Cursor, commit: Commit) -> Refused | None:
+    fenced = False
+    if commit.fence is not None:
+        holder = cursor.execute("SELECT lease FROM everstep_rows WHERE id = ?", (commit.fence.id,)).fetchone()
+        fenced = holder is None or holder[0] != commit.fence.version
+    found: dict[str, Row | None] = {}
+    for id, expect in [*((put.row.id, put.expect) for put in commit.puts), *commit.guards]:
+        standing = cursor.execute("SELECT rev FROM everstep_rows WHERE id = ?", (id,)).fetchone()
+        if (0 if standing is None else standing[0]) != expect:
+            found[id] = None if standing is None else Row._make(cursor.execute(_BY_ID, (id,)).fetchone())
+    return Refused(fenced, found) if fenced or found else None
+
+
+def _rollback(cursor: sqlite3.Cursor) -> None:
+    if cursor.connection.in_transaction:
+        cursor.execute("ROLLBACK")
+
+
+def _undecodable(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> str | None:
+    """The id of the first row whose text is not UTF-8."""
+    connection.text_factory = bytes
+    try:
+        for row in connection.execute(sql, parameters):
+            try:
+                for cell in row:
+                    if isinstance(cell, bytes):
+                        cell.decode()
+            except UnicodeDecodeError:
+                return str(row[0].decode(errors="replace"))
+    finally:
+        connection.text_factory = str
+    return None
+
+
+_open: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+_inherited: list[object] = []
+
+
+def _forked() -> None:
+    """A connection must not cross a fork: the child keeps it unclosed, for closing could fold the parent's log."""
+    for store in _open:
+        _inherited.extend(store._cursors.values())
+        store._cursors.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
