@@ -31,6 +31,13 @@ class Put(NamedTuple):
     expect: int
 
 
+class Guard(NamedTuple):
+    """Commit only while the row `id` still has this rev; checked only by a single-writer store (rule W4)."""
+
+    id: str
+    rev: int
+
+
 class Commit(NamedTuple):
     """A set of writes of one origin, all or nothing. `deletes` are ids removed with it, present or not."""
 
@@ -38,6 +45,7 @@ class Commit(NamedTuple):
     puts: tuple[Put, ...]
     deletes: tuple[str, ...] = ()
     fence: Fence | None = None
+    guards: tuple[Guard, ...] = ()
 
 
 class Refused(NamedTuple):
@@ -74,6 +82,11 @@ class Page(NamedTuple):
 
 class Store(Protocol):
     """Durable rows. Reads are consistent unless said otherwise; every method raises StoreError and nothing else."""
+
+    @property
+    def single_writer(self) -> bool:
+        """True where a commit sees every earlier commit of its origin and checks `guards` with it (rule W4)."""
+        ...
 
     async def load(self, ids: Sequence[str]) -> dict[str, Row]:
         """The rows of these ids that exist; ids may span origins."""

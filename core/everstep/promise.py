@@ -126,6 +126,7 @@ class Record(NamedTuple):
     task: Task | None = None
     stamp: Stamp | None = None
     attempt: int = 0
+    retry_at: int | None = None
     wake: str | None = None
     rev: int = 0
 
@@ -293,6 +294,7 @@ def to_row(record: Record) -> Row:
             rest["l"] = record.listeners
         if record.attempt:
             rest["a"] = record.attempt
+            rest["r"] = record.retry_at
         if record.wake:
             rest["w"] = record.wake
         if record.param.headers:
@@ -358,6 +360,7 @@ def from_row(row: Row) -> Record:
         _task_from(task) if task is not None else None,
         Stamp(epoch, n) if epoch is not None and n is not None else None,
         extra.get("a", 0),
+        extra.get("r"),
         extra.get("w"),
         rev,
     )

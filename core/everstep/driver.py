@@ -1,0 +1,397 @@
+"""Deliveries: what a wake-up means for a task, and who may act on it.
+
+A delivery carries an id and a version, never a value. Early, late, duplicate and reordered deliveries are harmless: the
+record decides. The answer says whether the message is done with, or when it must come back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from .clock import Clock
+from .engine import Body, Recorded
+from .errors import LeaseLost
+from .ids import origin_of
+from .invocation import Invocation
+from .journal import Journal, read
+from .ports import Commit, Store, Wake, Waker
+from .promise import (
+    EMPTY,
+    TARGET,
+    Record,
+    Row,
+    State,
+    TaskState,
+    due_at,
+    from_row,
+    project,
+    satisfied,
+    settled,
+)
+from .registry import App
+from .service import Service
+from .starts import check_same
+from .steps import Threads, in_thread
+
+
+class Done(NamedTuple):
+    """The message is done with: its obligation is durable elsewhere, or void."""
+
+
+class Retry(NamedTuple):
+    """The same message must come back at `at` (milliseconds), or soon after."""
+
+    at: int
+
+
+Answer = Done | Retry
+DONE = Done()
+
+
+class Tell(Protocol):
+    def __call__(self, kind: str, id: str, /, **detail: Any) -> None: ...
+
+
+def _silent(kind: str, id: str, /, **detail: Any) -> None:
+    return None
+
+
+class Kept(NamedTuple):
+    """A suspended body: the version of the task that suspended it, and what it waits for."""
+
+    version: int
+    generation: int
+    body: Body
+    awaited: tuple[str, ...]
+    revs: dict[str, int]
+    known: dict[str, State]
+    armed: tuple[tuple[str, int], ...]
+    backoff: dict[str, Any]
+    loose: dict[str, Record]
+
+
+class Driver:
+    """Runs the tasks of one App against one store and one waker.
+
+    Args:
+        pid: names this holder on leases; unique to the process.
+        lease: milliseconds; never shorter than the platform lets an invocation live.
+        heartbeat: renew the lease while steps run, where nothing bounds an invocation.
+        steps_per_invocation: end an invocation after so many checkpoints; None: when the body waits.
+        remaining: milliseconds the platform still gives this invocation; None where there is no limit.
+        margin: milliseconds to keep for letting go.
+        moment: milliseconds that are waited through rather than suspended for.
+        cache: how many suspended bodies are kept warm.
+        use_threads: run blocking steps beside the loop: "never", "auto" (when others run too) or "always".
+        dead: tells of a holder's pid that it is certainly dead.
+        tell: is told of what happens, for people and tests.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        store: Store,
+        waker: Waker,
+        clock: Clock,
+        *,
+        service: Service | None = None,
+        pid: str = "driver",
+        lease: int = 60_000,
+        heartbeat: bool = False,
+        steps_per_invocation: int | None = None,
+        remaining: Callable[[], int] | None = None,
+        margin: int = 2_000,
+        moment: int = 0,
+        cache: int = 64,
+        use_threads: str = "never",
+        dead: Callable[[str], bool] | None = None,
+        tell: Tell | None = None,
+    ) -> None:
+        self.app = app
+        self.store = store
+        self.waker = waker
+        self.clock = clock
+        self.service = service if service is not None else Service(store, waker, clock)
+        self.writer = self.service.writer
+        self.pid = pid
+        self.lease = lease
+        self.heartbeat = heartbeat
+        self.steps_per_invocation = steps_per_invocation
+        self.remaining = remaining
+        self.margin = margin
+        self.moment = moment
+        self.tell: Tell = tell if tell is not None else _silent
+        self._use_threads = use_threads
+        self._dead = dead
+        self._cache: OrderedDict[str, Kept] = OrderedDict()
+        self._cache_size = cache
+
+    origin_of = staticmethod(origin_of)
+
+    def mine(self, record: Record) -> bool:
+        """Whether a task is addressed to this App."""
+        target = record.tags.get(TARGET)
+        return target is not None and (target == self.app.target or target == "everstep://")
+
+    def out_of_time(self) -> bool:
+        return self.remaining is not None and self.remaining() <= self.margin
+
+    def threads(self, *, alone: bool) -> Threads | None:
+        if self._use_threads == "always" or (self._use_threads == "auto" and not alone):
+            return in_thread
+        return None
+
+    async def deliver(self, wake: Wake, *, held: bool = False, key: str = "") -> Answer:
+        """Act on a delivery.
+
+        Args:
+            held: the platform delivers this message again unless it is acknowledged, so that it stands for the lease.
+            key: identifies the message where the platform does; a duplicate of the message a holder lives on must not
+                be acknowledged (rule W6).
+
+        Raises:
+            PlatformError: the store or the waker is in trouble; the message must come back.
+        """
+        holder = f"{self.pid}/{key}" if key else self.pid
+        for _ in range(4):
+            answer = await self._deliver(wake, held, key, holder)
+            if answer is not None:
+                return answer
+        return Retry(self.clock.now() + 1000)
+
+    async def _deliver(self, wake: Wake, held: bool, key: str, holder: str) -> Answer | None:
+        id = wake.id
+        kept = self._cache.pop(id, None)
+        rows = list((await self.store.load([id, *kept.awaited])).values()) if kept else await self.store.branch(id)
+        row = next((row for row in rows if row.id == id), None)
+        now = self.clock.now()
+        if row is None:
+            return Retry(now + 1000) if wake.version == 0 and not self.waker.by_row else DONE
+        if row.task is None:
+            await self.service.fire(wake)
+            return DONE
+        record = from_row(row)
+        task = record.task
+        assert task is not None
+        if project(record, now).state is not State.PENDING or not self.mine(record):
+            await self.service.fire(wake)
+            return DONE
+        if wake.version > task.version:
+            return Retry(now + 1000)  # the store has not caught up with the message (W2)
+        match task.state:
+            case TaskState.HALTED | TaskState.FULFILLED:
+                return DONE
+            case TaskState.ACQUIRED if (
+                task.expires_at is not None and task.expires_at > now and not self._is_dead(task.pid)
+            ):
+                same = bool(key) and task.pid is not None and task.pid.endswith(f"/{key}")
+                return Retry(task.expires_at) if same else DONE
+            case TaskState.PENDING if task.retry_at is not None and task.retry_at > now:
+                return self._early(record, wake)
+            case TaskState.SUSPENDED:
+                verdict = await self._ready(record, rows, now)
+                if verdict is not None:
+                    if kept is not None:
+                        self._cache[id] = kept
+                    return await self._poll_later(record, now) if verdict is _POLL else self._early(record, wake)
+            case _:
+                pass
+        if kept is not None and (
+            kept.version != task.version or kept.generation != task.generation or task.state is not TaskState.SUSPENDED
+        ):
+            kept.body.drop()
+            kept = None
+            rows = await self.store.branch(id)
+            row = next((row for row in rows if row.id == id), None)
+            if row is None or row.rev != record.rev:
+                return None
+        if kept is not None:
+            journal = self._warm_journal(record, kept, rows, now)
+        else:
+            journal = await read(record, rows, self.app.codec, now)
+            if journal.stale:
+                await self.forget(origin_of(id), journal.stale)
+        invocation = Invocation(self, record, journal, held=held, holder=holder)
+        invocation.remember_timers()
+        expired = task.state is TaskState.ACQUIRED and self._is_dead(task.pid)
+        if not await invocation.acquire(expired=expired):
+            if kept is not None:
+                kept.body.drop()
+            return None
+        try:
+            if kept is not None:
+                invocation.adopt_kept(kept)
+                await invocation.run_warm(kept.body)
+            else:
+                await invocation.run()
+        except LeaseLost:
+            self.tell("lost", id)
+            if hasattr(invocation, "body"):
+                invocation.body.drop()
+        return DONE
+
+    def _is_dead(self, pid: str | None) -> bool:
+        return pid is not None and self._dead is not None and self._dead(pid)
+
+    def _early(self, record: Record, wake: Wake) -> Answer:
+        """Nothing to do yet. The message that stands for the record's due instant must not be lost by coming early."""
+        due = due_at(record)
+        task = record.task
+        if due is None or self.waker.by_row or (task is not None and wake.version != task.version):
+            return DONE
+        return Retry(due)
+
+    async def _ready(self, record: Record, rows: Sequence[Row], now: int) -> object | None:
+        """None when a suspended task has something to do."""
+        task = record.task
+        assert task is not None
+        if task.tree is None:
+            return None
+        states: dict[str, State] = {}
+        for row in rows:
+            if row.task is None and row.timeout_at is None:
+                states[row.id] = State(row.state)
+            else:
+                states[row.id] = project(from_row(row), now).state
+        timers = dict(task.timers)
+        for id, at in timers.items():
+            if at <= now:
+                states[id] = State.RESOLVED
+            elif states.get(id) is not State.PENDING:
+                states[id] = State.PENDING
+        if task.foreign:
+            found = await self.store.load([id for _, id in task.foreign])
+            for key, id in task.foreign:
+                row = found.get(id)
+                states[key] = project(from_row(row), now).state if row is not None else State.PENDING
+        if satisfied(task.tree, lambda id: states.get(id, State.PENDING)):
+            return None
+        return _POLL if task.poll_at is not None and task.poll_at <= now else _WAIT
+
+    async def _poll_later(self, record: Record, now: int) -> Answer:
+        """The backing-off look across origins found nothing: look again later (W5)."""
+        task = record.task
+        assert task is not None
+        age = max(now - record.created_at, 60_000)
+        await self.writer.write([(record, record._replace(task=task._replace(poll_at=now + min(age, 3_600_000))))])
+        return DONE
+
+    def _warm_journal(self, record: Record, kept: Kept, rows: Sequence[Row], now: int) -> Journal:
+        """What arrived for a body that was kept: only what it awaits was loaded."""
+        task = record.task
+        assert task is not None
+        recorded: dict[str, Recorded] = {}
+        arrived: list[tuple[int, str]] = []
+        overdue: list[tuple[Record, Record]] = []
+        revs = dict(kept.revs)
+        for row in rows:
+            if row.id == record.id:
+                continue
+            pending = from_row(row)
+            shown = project(pending, now)
+            revs[row.id] = row.rev
+            if shown.state is State.PENDING or kept.known.get(row.id) is not State.PENDING:
+                continue
+            if pending.state is State.PENDING:
+                overdue.append((pending, shown))
+            recorded[row.id] = Recorded(row.kind, "", [], {}, shown.state, shown.value)
+            arrived.append((shown.settled_at or now, row.id))
+        arrived.extend((at, id) for id, at in task.timers if at <= now and id not in kept.backoff)
+        arrived.sort()
+        inbox = tuple(id for _, id in arrived)
+        delivered = [("", 0)] * kept.body.delivered
+        return Journal(delivered, None, recorded, {}, inbox, dict(kept.loose), revs, [], overdue, True)
+
+    def keep(self, invocation: Invocation, awaited: Sequence[str]) -> None:
+        """Keep a suspended body warm; the one that was not used for longest is let go."""
+        if self._cache_size <= 0:
+            invocation.body.drop()
+            return
+        task = invocation.task
+        self._cache[invocation.id] = Kept(
+            task.version,
+            task.generation,
+            invocation.body,
+            tuple(id for id in awaited if id in invocation.known),
+            invocation.revs,
+            invocation.known,
+            task.timers,
+            invocation.backoff,
+            invocation.loose,
+        )
+        while len(self._cache) > self._cache_size:
+            _, oldest = self._cache.popitem(last=False)
+            oldest.body.drop()
+
+    def cold(self) -> None:
+        """Forget every body that is kept warm."""
+        for kept in self._cache.values():
+            kept.body.drop()
+        self._cache.clear()
+
+    # What invocations need beyond their own origin.
+
+    async def create_root(self, record: Record) -> Record:
+        """Create a root unless it exists; returns what stands. Raises Conflict for other work under the same id."""
+        while True:
+            refused = await self.writer.write([(None, record)])
+            if refused is None:
+                return record
+            row = refused.found.get(record.id)
+            if row is not None:
+                existing = from_row(row)
+                if record.kind == existing.kind:
+                    _check(existing, record)
+                return project(existing, self.clock.now())
+
+    async def attach(self, fresh: Record, awaiter: str) -> Record:
+        """Create shared work, or register as one who waits for it; returns what stands, settled or not."""
+        while True:
+            refused = await self.writer.write([(None, fresh)])
+            if refused is None:
+                return fresh
+            row = refused.found.get(fresh.id)
+            if row is None:
+                continue
+            existing = from_row(row)
+            _check(existing, fresh)
+            shown = project(existing, self.clock.now())
+            if shown.state is not State.PENDING or awaiter in existing.callbacks:
+                return shown
+            changed = existing._replace(callbacks=(*existing.callbacks, awaiter))
+            if await self.writer.write([(existing, changed)]) is None:
+                return changed
+
+    async def cancel_child(self, id: str) -> None:
+        """Settle a promise as cancelled unless it is settled."""
+        for _ in range(8):
+            row = (await self.store.load([id])).get(id)
+            if row is None:
+                return
+            record = from_row(row)
+            now = self.clock.now()
+            if project(record, now).state is not State.PENDING:
+                return
+            changed = settled(record, State.CANCELED, EMPTY, now)._replace(callbacks=())
+            if await self.writer.write([(record, changed)]) is None:
+                return
+
+    async def forget(self, origin: str, ids: Sequence[str]) -> None:
+        """Delete records nobody reads any more, a bounded number to a commit."""
+        for at in range(0, len(ids), 90):
+            await self.store.commit(Commit(origin, (), tuple(ids[at : at + 90])))
+
+
+_POLL = object()
+_WAIT = object()
+
+
+def _check(existing: Record, fresh: Record) -> None:
+    from .starts import WORK, Work
+
+    digest = fresh.tags.get(WORK)
+    if digest is not None:
+        name = "this"
+        check_same(existing, Work(name, fresh.param, digest, "", None))

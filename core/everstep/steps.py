@@ -1,0 +1,132 @@
+"""Running one step: at least once, its recorded result exactly one.
+
+A step sees `current_step()`: its id (an idempotency key for the outside world), the attempt, and the App's dependencies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .errors import ControlFlow, NotSerializable, PayloadTooLarge
+from .promise import Payload, State
+
+if TYPE_CHECKING:
+    from .registry import App, FunctionInfo
+    from .retry import Retry
+
+D = TypeVar("D")
+
+
+class StepInfo(NamedTuple):
+    """The step that runs now. `id` is the same at every attempt; `attempt` counts from 1."""
+
+    id: str
+    attempt: int
+    app: App
+
+    def dependency(self, type_: type[D]) -> D:
+        return self.app.dependency(type_)
+
+
+_current: ContextVar[StepInfo | None] = ContextVar("everstep_step", default=None)
+
+
+def current_step() -> StepInfo:
+    """The step that runs now. Raises LookupError outside of one."""
+    step = _current.get()
+    if step is None:
+        raise LookupError("no step runs here: current_step() is for functions that ctx.run calls")
+    return step
+
+
+class Succeeded(NamedTuple):
+    payload: Payload
+
+
+class FailedForGood(NamedTuple):
+    payload: Payload
+    state: State = State.REJECTED
+
+
+class FailedForNow(NamedTuple):
+    """`delay` milliseconds until the next attempt; `error` in a few words."""
+
+    delay: int
+    error: str
+
+
+Outcome = Succeeded | FailedForGood | FailedForNow
+Threads = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+async def in_thread(call: Callable[[], Any]) -> Any:
+    """Run a blocking call beside the loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, call)
+
+
+async def run_step(
+    app: App,
+    info: FunctionInfo,
+    id: str,
+    attempt: int,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    retry: Retry,
+    timeout: int | None = None,
+    threads: Threads | None = None,
+) -> Outcome:
+    """Run a step once and say what came of it; nothing it does raises here but control flow.
+
+    Args:
+        timeout: milliseconds; then the step is rejected for good, timed out. A blocking step is abandoned, not stopped.
+        threads: how to run a blocking step beside the loop; None runs it on the loop.
+    """
+    token = _current.set(StepInfo(id, attempt, app))
+    limit = None if timeout is None else asyncio.timeout(timeout / 1000)
+    try:
+        try:
+            if limit is None:
+                value = await _call(info, args, kwargs, threads)
+            else:
+                async with limit:
+                    value = await _call(info, args, kwargs, threads or in_thread)
+        except (ControlFlow, asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if limit is not None and limit.expired():
+                return FailedForGood(Payload(), State.TIMEDOUT)
+            return _failed(app, error, attempt, retry)
+        try:
+            return Succeeded(app.codec.encode(info.signature.plain_result(value), f"result of {info.name}()"))
+        except (NotSerializable, PayloadTooLarge, TypeError) as error:
+            return FailedForGood(failure_payload(app, error))
+    finally:
+        _current.reset(token)
+
+
+async def _call(info: FunctionInfo, args: Sequence[Any], kwargs: Mapping[str, Any], threads: Threads | None) -> Any:
+    if info.is_async:
+        return await info.fn(*args, **kwargs)
+    if threads is not None:
+        return await threads(lambda: info.fn(*args, **kwargs))
+    value = info.fn(*args, **kwargs)
+    return await value if asyncio.iscoroutine(value) else value
+
+
+def _failed(app: App, error: BaseException, attempt: int, retry: Retry) -> Outcome:
+    delay = retry.delay_after(attempt, error)
+    if delay is None:
+        return FailedForGood(failure_payload(app, error))
+    return FailedForNow(delay, f"{type(error).__name__}: {error}"[:200])
+
+
+def failure_payload(app: App, error: BaseException) -> Payload:
+    """An exception in its stored form."""
+    from .failures import describe
+
+    return app.codec.encode(describe(error), f"error {type(error).__name__}")
