@@ -38,8 +38,15 @@ SIZE = "everstep:size"
 _options: dict[str, Any] = {"allow_nan": False, "check_circular": False, "separators": (",", ":")}
 _escaped = json.JSONEncoder(ensure_ascii=True, **_options).encode
 _sorted = json.JSONEncoder(ensure_ascii=True, sort_keys=True, **_options).encode
-_parse = json.JSONDecoder().decode
-_LITERALS = {None: "null", True: "true", False: "false"}
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder: Any = json.JSONDecoder(parse_constant=_refuse)
+_parse: Callable[[str], Any] = _decoder.decode
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 
 
 def _compact() -> Callable[[Any], str]:
@@ -238,6 +245,13 @@ def _text(flat: Any, where: str) -> str:
 
 
 def _load(text: str) -> Any:
+    # Our own text has no space around it: the scanner alone reads it, in half the time.
+    try:
+        value, end = _scan(text, 0)
+        if end == len(text):
+            return value
+    except (StopIteration, ValueError, TypeError, RecursionError):
+        pass
     try:
         return _parse(text)
     except (ValueError, TypeError, RecursionError) as error:

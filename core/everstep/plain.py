@@ -265,10 +265,7 @@ def _decimal(value: Any, depth: int) -> str:
 def _duration(value: Any, depth: int) -> str:
     """ISO 8601: exact to the microsecond, where a number of seconds is not."""
     if value.days < 0:
-        try:
-            return "-" + _duration(-value, depth)
-        except OverflowError:  # the negation of timedelta.min does not exist
-            return f"P{value.days}D"
+        return "-" + _duration(-value, depth)
     micros = value.microseconds
     seconds = f"{value.seconds}.{micros:06}".rstrip("0") if micros else str(value.seconds)
     if not value.days:
@@ -287,6 +284,14 @@ def _str_of(value: Any, depth: int) -> str:
 
 
 def _iso(value: Any, depth: int) -> str:
+    return str(value.isoformat())
+
+
+def _zoned(value: Any, depth: int) -> str:
+    if value.tzinfo is not None:
+        offset = value.utcoffset()
+        if offset is not None and offset.microseconds:  # written by isoformat, but not always read by fromisoformat
+            raise Refused("a UTC offset with a fraction of a second cannot be stored")
     return str(value.isoformat())
 
 
@@ -318,9 +323,9 @@ STANDARD: dict[tuple[str, str], str] = {
 """Known types by (module, name), looked up along the MRO."""
 
 _BY_FAMILY: dict[str, _Handler] = {
-    "datetime": _iso,
+    "datetime": _zoned,
     "date": _iso,
-    "time": _iso,
+    "time": _zoned,
     "timedelta": _duration,
     "decimal": _decimal,
     "uuid": _str_of,

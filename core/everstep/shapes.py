@@ -112,7 +112,8 @@ def _class(cls: type, args: tuple[Any, ...], annotation: Any, seen: _Seen) -> Co
     if found == "model":
         return _model(cls)
     if found == "tuple":
-        return _tuple(cls, args, seen)
+        bare = annotation is cls or annotation is typing.Tuple  # noqa: UP006  # unlike tuple[()]
+        return _many(cls, (), seen) if bare else _tuple(cls, args, seen)
     if cls in _LISTS or found in ("list", "deque"):
         return _many(None if cls in _LISTS or cls is list else cls, args, seen)
     if cls in _SETS or found == "set":
@@ -198,9 +199,9 @@ def _many(cls: type | None, args: tuple[Any, ...], seen: _Seen) -> Coercer:
 
 
 def _tuple(cls: type, args: tuple[Any, ...], seen: _Seen) -> Coercer:
-    if not args or (len(args) == 2 and args[1] is ...):
+    if len(args) == 2 and args[1] is ...:
         return _many(cls, args[:1], seen)
-    items = [] if args == ((),) else [_compile(arg, seen) for arg in args]
+    items = [_compile(arg, seen) for arg in args]
 
     def fixed(value: Any) -> Any:
         if type(value) is not list:

@@ -37,6 +37,7 @@ class Signature:
         "_args",
         "_by_name",
         "_by_position",
+        "_converts",
         "_hints",
         "_keyword",
         "_raw",
@@ -71,6 +72,7 @@ class Signature:
             self._raw["return"] = returned
         self._hints: dict[str, Any] | None = None
         self._args: dict[str, Coercer | None] = {}
+        self._converts: tuple[Coercer | None, ...] | None = None
         self._result: Coercer | None = None
         self._result_ready = False
         self._unresolved: dict[str, str] = {}
@@ -200,9 +202,19 @@ class Signature:
         Raises:
             DecodeError: one does not fit; the message names it and the path inside it.
         """
+        converts = self._converts
+        if converts is None:
+            converts = self._converts = tuple(self._coercer(parameter.name) for parameter in self.positional)
+        if not kwargs and len(args) <= len(converts):
+            try:
+                return [
+                    value if convert is None else convert(value) for value, convert in zip(args, converts, strict=False)
+                ], {}
+            except (DecodeError, RecursionError):
+                pass  # said again below, by name
         return (
             [self._restored(self._at(index), value) for index, value in enumerate(args)],
-            {name: self._restored(name, value) for name, value in kwargs.items()} if kwargs else {},
+            {name: self._restored(name, value) for name, value in kwargs.items()},
         )
 
     def _restored(self, name: str, value: Any) -> Any:
