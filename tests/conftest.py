@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests import components
@@ -15,6 +16,10 @@ from tools import browser as chromium
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
+
+# A test must not fail because the machine was busy: hypothesis measures time unless told not to.
+hypothesis.settings.register_profile("everstep", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("everstep")
 
 
 @pytest.fixture(scope="session")
