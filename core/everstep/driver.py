@@ -264,8 +264,8 @@ class Driver:
         if task.foreign:
             found = await self.store.load([id for _, id in task.foreign])
             for key, id in task.foreign:
-                row = found.get(id)
-                states[key] = project(from_row(row), now).state if row is not None else State.PENDING
+                other = found.get(id)
+                states[key] = project(from_row(other), now).state if other is not None else State.PENDING
         if satisfied(task.tree, lambda id: states.get(id, State.PENDING)):
             return None
         return _POLL if task.poll_at is not None and task.poll_at <= now else _WAIT

@@ -1,8 +1,8 @@
 """Replay: a workflow body, run on the deterministic loop against settled promises.
 
-The engine performs no I/O and knows no store. Completions reach the body one at a time, the body running to quiescence
-after each (rule P2); then the engine says what it wants carried out, what it waits for, or how it ended. What a body may
-depend on is closed: arguments, recorded values, recorded order.
+The engine performs no I/O and knows no store. Completions reach the body one at a time, and the body runs to
+quiescence after each (rule P2); then the engine says what it wants carried out, what it waits for, or how it ended.
+What a body may depend on is closed: arguments, recorded values, recorded order.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .plain import plain
 from .promise import Kind, Payload, State, Tree
 
 if TYPE_CHECKING:
+    from .codec import Codec
     from .registry import App, FunctionInfo, Workflow
 
 T = TypeVar("T")
@@ -56,8 +57,8 @@ _NO_KWARGS: dict[str, Any] = {}
 
 
 class DurableFuture(asyncio.Future[T]):
-    """The value of an operation. `id` is its promise's id, final from the start; `key` is its position in the body, which
-    is the same unless the promise has a name of its own."""
+    """The value of an operation. `id` is its promise's id, final from the start; `key` is its position in the body,
+    which is the same unless the promise has a name of its own."""
 
     __slots__ = (
         "args",
@@ -146,7 +147,7 @@ class Body:
         self.generation = generation
         self.created_at = created_at
         self.now_ms = created_at
-        self.loop = Loop(self)
+        self.loop = Loop(self)  # type: ignore[abstract]  # what it lacks, it refuses
         self.scope = Scope(self, id, child_prefix(id, generation))
         self.ops: dict[str, DurableFuture[Any]] = {}
         self.timers: dict[str, int] = {}
@@ -255,7 +256,7 @@ class Body:
 
     def outcome(self) -> Completion | ContinueAsNew:
         """How the body ended. `value` is the live result or the live exception."""
-        assert self._main is not None and self._main.done()
+        assert self._main is not None
         if self._main.cancelled():
             return Completion(State.REJECTED, PromiseCanceled(f"{self.id} cancelled itself"))
         error = self._main.exception()
@@ -417,7 +418,7 @@ class Body:
 
     def check_arguments(self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Refuse arguments that the workflow does not take or that cannot be stored."""
-        encode_call(self.app, self.info.name, self.info, args, kwargs)
+        encode_call(self.app.codec, self.info.name, self.info, args, kwargs)
 
     def isolate(
         self, info: FunctionInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -454,7 +455,7 @@ class Body:
             created.kind != op.kind or created.name != op.name or not self._same_work(op, created)
         ):
             self._diverge(id, describe_recorded(created), describe(op))
-        op.param = encode_call(self.app, op.name, op.info, op.args, op.kwargs)
+        op.param = encode_call(self.app.codec, op.name, op.info, op.args, op.kwargs)
         self.new.append(op)
 
     def _same_work(self, op: DurableFuture[Any], record: Recorded) -> bool:
@@ -585,10 +586,10 @@ class Body:
             completion = Completion(State.REJECTED, error)
         else:
             if isinstance(value, ContinueAsNew):
-                error = InvalidArgument(
+                refusal = InvalidArgument(
                     f"{info.name}() runs inline as a child; continue_as_new is for runs of their own (rpc)"
                 )
-                completion = Completion(State.REJECTED, error)
+                completion = Completion(State.REJECTED, refusal)
             else:
                 completion = Completion(State.RESOLVED, value)
         self.ended_children.append((op, completion))
@@ -610,7 +611,7 @@ def plain_call(
 
 
 def encode_call(
-    app: App,
+    codec: Codec,
     name: str,
     info: FunctionInfo | None,
     args: Sequence[Any],
@@ -629,7 +630,7 @@ def encode_call(
         call.append(named)
     if chosen != 1:
         call.append(chosen)
-    return app.codec.encode(call, f"arguments of {name}()")
+    return codec.encode(call, f"arguments of {name}()")
 
 
 async def _drive(generator: Generator[Any, Any, Any]) -> Any:
@@ -702,13 +703,13 @@ def _short(value: Any) -> str:
 
 
 _GATHER = asyncio.gather.__code__
-_WAIT = asyncio.tasks._wait.__code__
+_WAIT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 
 
 def _classify(callback: Any) -> tuple[str, int]:
     """Who waits on a future, read off its callback: ("all" | "try" | "any" | "none", group).
 
-    Whatever is not recognised counts as any: that costs an idle replay at worst, while a wrong all would hang (rule P5).
+    What is not recognised counts as any: that costs an idle replay at worst, while a wrong all would hang (rule P5).
     """
     code = getattr(callback, "__code__", None)
     if code is None or (code not in _GATHER.co_consts and code not in _WAIT.co_consts):

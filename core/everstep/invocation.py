@@ -1,7 +1,7 @@
 """One invocation of one task: replay, run until the body waits or the budget is used, commit, arm the next wake-up.
 
-The order of everything durable is arm, commit, disarm, send. A completion is durable before the body sees it: a local one
-by the record that carries its number, a foreign one by the acquisition that lists it (rule P2).
+The order of everything durable is arm, commit, disarm, send. A completion is durable before the body sees it: a local
+one by the record that carries its number, a foreign one by the acquisition that lists it (rule P2).
 """
 
 from __future__ import annotations
@@ -368,6 +368,7 @@ class Invocation:
             self.ready.append(Ready(op, op.key, existing.state, existing.value, existing.settled_at or now))
         else:
             self.foreign[op.key] = op.id
+            self.driver.tell("attached", op.id, by=op.key)
 
     async def _detach(self, op: DurableFuture[Any]) -> None:
         """Start a new root, once, whatever happens to us afterwards."""
@@ -628,7 +629,8 @@ class Invocation:
         wanted = leaves(tree)
         if not wanted:
             await self._halt(
-                "the body waits for something that nothing durable will ever complete (an asyncio.Event, Queue or future nobody sets)"
+                "the body waits for something that nothing durable will ever complete "
+                "(an asyncio.Event, Queue or future that nobody sets)"
             )
             return True
         timers = [*body.timers.items(), *((key, at) for key, (at, _) in self.backoff.items())]
@@ -744,7 +746,7 @@ class Invocation:
         from .engine import encode_call
 
         info = self.workflow_info
-        carried = encode_call(self.driver.app, info.name, info, again.args, again.kwargs)
+        carried = encode_call(self.codec, info.name, info, again.args, again.kwargs)
         carried = await self.codec.externalize(carried, self.id, f"carried{self.task.generation + 1}")
         prefix = child_prefix(self.id, self.task.generation)
         mine = [key for key in self.revs if key.startswith(prefix) and key not in self.known]
@@ -822,7 +824,7 @@ class Invocation:
             await self._tidy()
 
     async def _put_off(self, reason: str) -> None:
-        """Something outside the run is missing (code not deployed here, a key): try again later, and halt in the end."""
+        """Something outside the run is missing (code, a key): try again later, and halt in the end."""
         deaths = self.task.deaths + 1
         if deaths > self.driver.app.max_deaths:
             await self._halt(reason)

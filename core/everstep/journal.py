@@ -1,8 +1,8 @@
 """The history of a run, read off its records (rule P2.3).
 
 For each epoch in order: cut to where it began, append what it delivered on arrival, then the records stamped with that
-epoch while their numbers are contiguous. A stamped record that is not part of it is an orphan: the write of a holder whose
-interleaving was lost. Records of older generations are stale.
+epoch while their numbers are contiguous. A stamped record that is not part of it is an orphan: the write of a holder
+whose interleaving was lost. Records of older generations are stale.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Journal(NamedTuple):
     """What a body is replayed against.
 
     `history` is in delivery order with instants (milliseconds); `inbox` are the completions that the next acquisition
-    delivers first; `created` are promises the store knows and history does not deliver; `loose` are local records outside
-    history, orphans and failed attempts; `overdue` are records to be written as settled by their deadline.
+    delivers first; `created` are promises the store knows and history does not deliver; `loose` are local records
+    outside history, orphans and failed attempts; `overdue` are records to be written as settled by their deadline.
     """
 
     history: list[tuple[str, int]]
@@ -152,7 +152,7 @@ async def _decode(rows: Mapping[str, Row], codec: Codec) -> dict[str, tuple[str,
             raise DecodeError(f"{id}: its record holds no call of a function") from None
     for row in special:
         record = from_row(row)
-        call = codec.decode(await codec.internalize(record.param)) if record.param.data is not None else ["", []]
-        value = codec.decode(await codec.internalize(record.value)) if record.value.data is not None else None
+        call = codec.decode(await codec.internalize(record.param)) or ["", []]
+        value = codec.decode(await codec.internalize(record.value))
         calls[row.id] = (call[0], call[1], call[2] if len(call) > 2 else {}, value)
     return calls

@@ -39,7 +39,7 @@ class DurableTimer(events.TimerHandle):
 
 
 class WorkflowTask(tasks.Task[Any]):
-    """A task that hashes by creation number, so that the order of a set of tasks is the same on every replay (rule P4)."""
+    """A task that hashes by creation number, so that a set of tasks has the same order on every replay (rule P4)."""
 
     number: int
 
@@ -137,7 +137,7 @@ class Loop(asyncio.AbstractEventLoop):
         self, when: float, callback: Any, *args: Any, context: ContextVars | None = None
     ) -> events.TimerHandle:
         handle = DurableTimer(when, callback, args, self, context)
-        handle._scheduled = True  # otherwise cancel() does not tell the loop
+        handle._scheduled = True  # type: ignore[attr-defined]  # otherwise cancel() does not tell the loop
         handle.key = self._host.arm_timer(when)
         self.timer_handles[handle.key] = handle
         return handle
@@ -195,7 +195,45 @@ class Loop(asyncio.AbstractEventLoop):
             await generator.aclose()
 
 
-_REFUSED = ["create_connection", "create_server", "create_unix_connection", "create_unix_server", "create_datagram_endpoint", "connect_accepted_socket", "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall", "sock_sendto", "sock_connect", "sock_accept", "sock_sendfile", "sendfile", "start_tls", "connect_read_pipe", "connect_write_pipe", "subprocess_shell", "subprocess_exec", "getaddrinfo", "getnameinfo", "add_reader", "remove_reader", "add_writer", "remove_writer", "add_signal_handler", "remove_signal_handler", "run_in_executor", "set_default_executor", "call_soon_threadsafe", "run_forever", "run_until_complete", "stop", "close", "shutdown_default_executor"]
+_REFUSED = [
+    "create_connection",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+    "create_datagram_endpoint",
+    "connect_accepted_socket",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+    "sock_connect",
+    "sock_accept",
+    "sock_sendfile",
+    "sendfile",
+    "start_tls",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "subprocess_shell",
+    "subprocess_exec",
+    "getaddrinfo",
+    "getnameinfo",
+    "add_reader",
+    "remove_reader",
+    "add_writer",
+    "remove_writer",
+    "add_signal_handler",
+    "remove_signal_handler",
+    "run_in_executor",
+    "set_default_executor",
+    "call_soon_threadsafe",
+    "run_forever",
+    "run_until_complete",
+    "stop",
+    "close",
+    "shutdown_default_executor",
+]
 
 
 def _refusing(name: str) -> Callable[..., Any]:

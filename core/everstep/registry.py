@@ -1,9 +1,9 @@
-"""What an application is made of: workflows, steps, defaults and dependencies. An App does no I/O and starts nothing."""
+"""What an application is made of: workflows, steps, defaults, dependencies. An App does no I/O and starts nothing."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import inspect
 from collections.abc import Callable, Coroutine, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
@@ -89,9 +89,7 @@ class FunctionInfo:
         self.workflow = workflow
         self.version = workflow.version if workflow is not None else 1
         call = fn if not isinstance(fn, functools.partial) else fn.func
-        self.is_async = asyncio.iscoroutinefunction(call) or asyncio.iscoroutinefunction(
-            getattr(call, "__call__", None)
-        )
+        self.is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
         self._signature: Signature | None = None
         self._result: Any = _UNRESOLVED
 
@@ -156,6 +154,12 @@ class App:
             self._codec = Codec()
         return self._codec
 
+    def codec_or(self, default: Callable[[], Codec]) -> Codec:
+        """The App's codec, or for an App that was given none the one its store suggests."""
+        if self._codec is None:
+            self._codec = default()
+        return self._codec
+
     @overload
     def workflow(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, T]], /) -> Workflow[P, T]: ...
     @overload
@@ -205,7 +209,8 @@ class App:
             versions = self._workflows.setdefault(known, {})
             if version in versions:
                 raise DuplicateRegistration(
-                    f"workflow {known!r} version {version} is registered twice: {_where(versions[version].fn)} and {_where(fn)}"
+                    f"workflow {known!r} version {version} is registered twice: "
+                    f"{_where(versions[version].fn)} and {_where(fn)}"
                 )
             if known in self._steps:
                 raise DuplicateRegistration(

@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .clock import NEVER
+from .codec import Codec
 from .engine import encode_call, plain_call
 from .errors import Conflict
 from .promise import TARGET, Kind, Payload, Record, State, Tags, Task, TaskState
 from .registry import App, FunctionInfo
 
 WORK = "everstep:work"
-"""Tag that holds the keyed digest of what a root does, by which `start` tells the same work from other work (rule I6)."""
+"""Tag with the keyed digest of what a root does, by which `start` tells the same work from other work (rule I6)."""
+
+
+RETENTION = "everstep:retention"
+"""Tag that holds how long a settled root is kept, in milliseconds (rule T1)."""
 
 
 class Work(NamedTuple):
@@ -23,20 +28,29 @@ class Work(NamedTuple):
     digest: str
     target: str
     timeout: int | None
+    retention: int | None = None
 
 
 def work_of(
-    app: App, name: str, info: FunctionInfo | None, args: Sequence[Any], kwargs: Mapping[str, Any], target: str | None
+    app: App,
+    name: str,
+    info: FunctionInfo | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    target: str | None,
+    codec: Codec | None = None,
 ) -> Work:
     """Check and encode a call. Raises NotSerializable, PayloadTooLarge, TypeError."""
     flat, named = plain_call(name, info, args, kwargs)
+    codec = codec if codec is not None else app.codec
     workflow = info.workflow if info is not None else None
     return Work(
         name,
-        encode_call(app, name, info, args, kwargs),
-        app.codec.digest(name, flat, named),
+        encode_call(codec, name, info, args, kwargs),
+        codec.digest(name, flat, named),
         target if target is not None else workflow.app.target if workflow is not None else app.target,
         workflow.timeout if workflow is not None else None,
+        workflow.retention if workflow is not None else app.retention,
     )
 
 
@@ -52,13 +66,16 @@ def root_record(
 ) -> Record:
     """A root that is due at once: a promise with a pending task."""
     limit = timeout if timeout is not None else work.timeout
+    own = {TARGET: work.target, WORK: work.digest}
+    if work.retention is not None:
+        own[RETENTION] = str(work.retention)
     return Record(
         id,
         State.PENDING,
         Kind.ROOT,
         id,
         work.param,
-        tags={TARGET: work.target, WORK: work.digest, **(tags or {})},
+        tags={**own, **(tags or {})},
         timeout_at=NEVER if limit is None else min(now + limit, NEVER),
         created_at=now,
         callbacks=callbacks,

@@ -1,6 +1,6 @@
 """Running one step: at least once, its recorded result exactly one.
 
-A step sees `current_step()`: its id (an idempotency key for the outside world), the attempt, and the App's dependencies.
+A step sees `current_step()`: its id (an idempotency key for the outside world), the attempt, and what the App provides.
 """
 
 from __future__ import annotations

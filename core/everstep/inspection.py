@@ -1,0 +1,218 @@
+"""Records as people and machines look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .clock import NEVER, to_datetime
+from .codec import Codec
+from .errors import DecodeError, InvalidArgument, NotFound
+from .ids import child_prefix
+from .ports import Query
+from .promise import Kind, Record, Row, Schedule, State, TaskState, due_at, from_row, leaves, project
+from .views import PromiseView, TreeView
+
+if TYPE_CHECKING:
+    from .client import Client
+
+
+async def view_of(record: Record, codec: Codec) -> PromiseView:
+    """A record as a view. What cannot be decoded here (no key) shows as an error text instead of the value."""
+    name = ""
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    value: Any = None
+    error: dict[str, Any] | None = None
+    try:
+        call = codec.decode(await codec.internalize(record.param))
+        if isinstance(call, list) and call and isinstance(call[0], str):
+            name, args, kwargs = call[0], call[1], call[2] if len(call) > 2 else {}
+        elif call is not None:
+            args = [call]
+    except DecodeError as problem:
+        name, args = "?", [str(problem)]
+    try:
+        decoded = codec.decode(await codec.internalize(record.value))
+    except DecodeError as problem:
+        decoded = str(problem)
+    if record.state is State.RESOLVED:
+        value = decoded
+    elif record.state is State.CANCELED:
+        error = {"type": "PromiseCanceled", "message": f"{record.id} was cancelled"}
+    elif record.state is State.TIMEDOUT:
+        error = {"type": "PromiseTimedOut", "message": f"{record.id} reached its deadline"}
+    elif record.state is State.REJECTED:
+        error = decoded if isinstance(decoded, dict) else {"type": "Failed", "message": str(decoded)}
+    elif "everstep:error" in record.tags:
+        error = {"type": "retrying", "message": record.tags["everstep:error"]}
+    task = record.task
+    return PromiseView(
+        id=record.id,
+        state=record.state.value,
+        kind=record.kind,
+        name=name,
+        args=list(args),
+        kwargs=dict(kwargs),
+        value=value,
+        error=error,
+        created_at=record.created_at,
+        settled_at=record.settled_at,
+        timeout_at=None if record.timeout_at == NEVER else record.timeout_at,
+        tags=dict(record.tags),
+        task=task.state.value if task is not None else None,
+        version=task.version if task is not None else 0,
+        generation=task.generation if task is not None else 1,
+        attempt=record.attempt,
+        waiting_for=leaves(task.tree) if task is not None and task.tree is not None else [],
+        due_at=record.retry_at if record.retry_at is not None and record.pending else due_at(record),
+        reason=task.reason if task is not None else None,
+    )
+
+
+def timer_views(record: Record, now: int, known: Iterable[str] = ()) -> list[PromiseView]:
+    """The timers that live inside a task's record, as promises of their own (rule B1)."""
+    task = record.task
+    if task is None:
+        return []
+    present = set(known)
+    views: list[PromiseView] = []
+    for segment in task.segments:
+        for id in segment.inbox:
+            if id not in present:
+                present.add(id)
+                views.append(_timer(id, record, segment.at, segment.at))
+    for id, at in task.timers:
+        if id not in present and task.state is TaskState.SUSPENDED:
+            present.add(id)
+            views.append(_timer(id, record, at, at if at <= now else None))
+    return views
+
+
+def timer_view(record: Record, id: str, now: int) -> PromiseView | None:
+    """One timer of a task's record."""
+    return next((view for view in timer_views(record, now) if view.id == id), None)
+
+
+def _timer(id: str, record: Record, at: int, settled_at: int | None) -> PromiseView:
+    task = record.task
+    assert task is not None
+    created = max((segment.at for segment in task.segments if segment.at <= at), default=record.created_at)
+    return PromiseView(
+        id=id,
+        state=(State.PENDING if settled_at is None else State.RESOLVED).value,
+        kind=Kind.TIMER,
+        created_at=min(created, at),
+        settled_at=settled_at,
+        timeout_at=at,
+        tags={"resonate:timer": "true"},
+        due_at=at if settled_at is None else None,
+    )
+
+
+async def tree_of(client: Client, id: str) -> TreeView:
+    """A promise and everything its execution created."""
+    now = client.clock.now()
+    views: dict[str, PromiseView] = {}
+    pending = [id]
+    seen: set[str] = set()
+    while pending:
+        branch = pending.pop()
+        if branch in seen:
+            continue
+        seen.add(branch)
+        rows = await client.store.branch(branch)
+        for row in rows:
+            record = project(from_row(row), now)
+            views[row.id] = await view_of(record, client.codec)
+            if row.task is not None and row.id != branch:
+                pending.append(row.id)
+        own = next((row for row in rows if row.id == branch), None)
+        if own is not None:
+            for timer in timer_views(from_row(own), now, [row.id for row in rows]):
+                views.setdefault(timer.id, timer)
+    if id not in views:
+        raise NotFound(f"no promise {id!r}")
+    return _grow(id, views)
+
+
+def _grow(root: str, views: Mapping[str, PromiseView]) -> TreeView:
+    children: dict[str, list[str]] = {}
+    for id in sorted(views, key=_natural):
+        if id == root or not id.startswith(f"{root}."):
+            continue
+        parent = id
+        while True:
+            parent = parent.rpartition(".")[0]
+            if parent in views:
+                break
+        children.setdefault(parent, []).append(id)
+    nodes: dict[str, TreeView] = {}
+    for id in sorted(views, key=lambda id: -id.count(".")):
+        nodes[id] = TreeView(views[id], [nodes[child] for child in children.get(id, [])])
+    return nodes[root]
+
+
+def _natural(id: str) -> list[tuple[int, int, str]]:
+    """`a.2` before `a.10`, and generations after the numbers."""
+    return [(0, int(part), "") if part.isdecimal() else (1, _generation(part), part) for part in id.split(".")]
+
+
+def _generation(part: str) -> int:
+    return int(part[1:]) if part[:1] == "g" and part[1:].isdecimal() else 0
+
+
+async def search(
+    client: Client,
+    state: str | None,
+    tags: Mapping[str, str],
+    prefix: str,
+    roots: bool,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[PromiseView], str | None]:
+    """Promises that match, as views."""
+    if state is not None and state not in {known.value for known in State} | {"halted"}:
+        known = ", ".join([*(known.value for known in State), "halted"])
+        raise InvalidArgument(f"state={state!r}: one of {known}")
+    if not 1 <= limit <= 1000:
+        raise InvalidArgument(f"limit={limit!r}: from 1 to 1000")
+    now = client.clock.now()
+    stored = State.PENDING.value if state == "halted" else state
+    found: list[PromiseView] = []
+    while True:
+        page = await client.store.find(Query(stored, tags, prefix, roots, limit=limit - len(found), cursor=cursor))
+        for row in page.rows:
+            view = await view_of(project(from_row(row), now), client.codec)
+            if state != "halted" or view.halted:
+                found.append(view)
+        cursor = page.cursor
+        if cursor is None or len(found) >= limit:
+            return found, cursor
+
+
+def schedule_view(schedule: Schedule) -> dict[str, Any]:
+    """A schedule as JSON."""
+    zone, cron = "UTC", schedule.cron
+    if cron.startswith(("CRON_TZ=", "TZ=")):
+        head, _, cron = cron.partition(" ")
+        zone = head.partition("=")[2]
+    return {
+        "id": schedule.id,
+        "cron": cron,
+        "timezone": zone,
+        "next_run_at": schedule.next_run_at,
+        "next_run": to_datetime(schedule.next_run_at).isoformat(),
+        "last_run_at": schedule.last_run_at,
+        "created_at": schedule.created_at,
+    }
+
+
+def is_current(row: Row, parent: Record) -> bool:
+    """Whether a row of a branch belongs to its task's present generation."""
+    task = parent.task
+    assert task is not None
+    prefix = child_prefix(parent.id, task.generation)
+    if not row.id.startswith(prefix):
+        return False
+    return task.generation > 1 or not row.id.startswith(f"{parent.id}.g")

@@ -1,0 +1,235 @@
+"""The embedded runtime: one asyncio loop, one process, an SQLite file (or memory) that other processes may share.
+
+The store's due rows are the truth; the waker only shortens the wait. A process that is killed leaves its lease behind,
+and since its lock on the liveness file is gone with it, the next one takes over at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from .client import Client, Handle
+from .clock import Clock, SystemClock
+from .driver import Driver
+from .errors import NotFound, PlatformError
+from .ids import origin_of
+from .ports import Due, Store, Wake
+from .promise import State, TaskState, from_row
+from .registry import App
+from .stores import open_store
+from .wakers.local import LocalWaker
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LEASE = 60_000
+_FAR = 2**62
+_IDLE = 0.5
+_SWEEP_EVERY = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a run: `acquired`, `replayed`, `step`, `failed`, `delivered`, `created`, `suspended`,
+    `released`, `settled`, `halted`, `continued`, `lost`. `at` is in milliseconds."""
+
+    kind: str
+    id: str
+    at: int
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+class Runtime:
+    """Runs the tasks of an App on an embedded store in this process; an async context manager.
+
+    Args:
+        app: the App.
+        url: of an embedded store, `sqlite:///everstep.db` by default; or an open store.
+        concurrency: how many runs are worked on at a time.
+        steps_per_invocation: end an invocation after so many checkpoints; None: when the body waits.
+        on_event: is told of what happens.
+        threads: run blocking steps beside the loop: "never", "auto" (when others run too) or "always".
+    """
+
+    def __init__(
+        self,
+        app: App,
+        url: str | Store = "sqlite:///everstep.db",
+        *,
+        concurrency: int = 16,
+        steps_per_invocation: int | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        clock: Clock | None = None,
+        threads: str = "auto",
+    ) -> None:
+        self.app = app
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        self.store = open_store(url) if isinstance(url, str) else url
+        self.waker = LocalWaker()
+        self.client = Client(self.store, self.waker, app=app, clock=self.clock)
+        _ = self.client.codec  # before the driver asks the App for it: the store knows where large payloads go
+        self._on_event = on_event
+        self._concurrency = concurrency
+        self._liveness = _liveness(self.store)
+        self._related: set[str] = set()
+        self._active: dict[str, asyncio.Task[None]] = {}
+        self._not_before: dict[str, int] = {}
+        self._revs: dict[str, int] = {}
+        self.driver = Driver(
+            app,
+            self.store,
+            self.waker,
+            self.clock,
+            service=self.client.service,
+            pid=self._liveness.token if self._liveness is not None else f"local:{id(self)}",
+            lease=LEASE,
+            heartbeat=True,
+            steps_per_invocation=steps_per_invocation,
+            moment=20,
+            use_threads=threads,
+            dead=(lambda pid: not self._liveness.alive(pid)) if self._liveness is not None else None,
+            tell=self._tell,
+        )
+
+    def _tell(self, kind: str, id: str, /, **detail: Any) -> None:
+        if kind == "attached":
+            self._related.add(origin_of(id))
+        if self._on_event is not None:
+            self._on_event(Event(kind, id, self.clock.now(), detail))
+
+    async def __aenter__(self) -> Runtime:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        self.driver.cold()
+        await self.store.close()
+        if self._liveness is not None:
+            self._liveness.close()
+
+    async def stop(self) -> None:
+        """End what is being worked on; its leases end with this process."""
+        active = list(self._active.values())
+        for task in active:
+            task.cancel()
+        await asyncio.gather(*active, return_exceptions=True)
+
+    async def serve(self) -> None:
+        """Work on everything, until cancelled. A sweep runs at the start and every five minutes."""
+        swept = -_SWEEP_EVERY
+        await self._recover(None)
+        try:
+            while True:
+                if self.clock.now() - swept >= _SWEEP_EVERY:
+                    swept = self.clock.now()
+                    await self.client.sweep()
+                await self._turn(None)
+        finally:
+            await self.stop()
+
+    async def run(self, workflow: Any, /, *args: Any, id: str, **kwargs: Any) -> Handle[Any]:
+        """Start a workflow, or attach to it, and work on it until it is settled or halted."""
+        handle = await self.client.start(workflow, *args, id=id, **kwargs)
+        await self.drive(id)
+        return handle
+
+    async def drive(self, id: str) -> None:
+        """Work on one run, and on what it needs, until it is settled or halted. Raises NotFound."""
+        self._related.add(origin_of(id))
+        await self._recover(self._related)
+        try:
+            while True:
+                row = (await self.store.load([id])).get(id)
+                if row is None:
+                    raise NotFound(f"no promise {id!r}")
+                record = from_row(row)
+                if record.state is not State.PENDING or (
+                    record.task is not None and record.task.state is TaskState.HALTED
+                ):
+                    return
+                await self._turn(self._related)
+        finally:
+            await self.stop()
+
+    async def _recover(self, origins: set[str] | None) -> None:
+        """Take over from processes that are dead, without waiting for their leases to end."""
+        if self._liveness is None:
+            return
+        self._liveness.sweep()
+        for due in await self._due(self.clock.now() + 2 * LEASE, origins):
+            row = (await self.store.load([due.id])).get(due.id)
+            if row is not None and row.lease is not None:
+                task = from_row(row).task
+                if task is not None and task.pid is not None and not self._liveness.alive(task.pid):
+                    self._begin(due.id)
+
+    async def _due(self, now: int, origins: set[str] | None) -> list[Due]:
+        if origins is None:
+            return await self.store.due(now, 4 * self._concurrency)
+        return [due for due in await self.store.due(now, 1000) if origin_of(due.id) in origins]
+
+    async def _turn(self, origins: set[str] | None) -> None:
+        """Begin what is due, then wait until something else is, or something ends."""
+        now = self.clock.now()
+        self.waker.take(now)
+        try:
+            found = await self._due(now, origins)
+            for due in found:
+                if len(self._active) >= self._concurrency:
+                    break
+                if due.id not in self._active and self._not_before.get(due.id, 0) <= now:
+                    self._begin(due.id)
+            upcoming = await self._due(_FAR, origins) if len(found) == 0 else []
+        except PlatformError:
+            await asyncio.sleep(_IDLE)
+            return
+        waiting = [due.due for due in upcoming if due.id not in self._active]
+        next_at = min([*waiting, *self._not_before.values()], default=None)
+        seconds = _IDLE if next_at is None else min(_IDLE, max(0.0, (next_at - now) / 1000))
+        if len(found) > len(self._active) and len(self._active) < self._concurrency:
+            seconds = min(seconds, 0.05)
+        poke = asyncio.ensure_future(self.waker.wait(seconds))
+        try:
+            await asyncio.wait([poke, *self._active.values()], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            poke.cancel()
+
+    def _begin(self, id: str) -> None:
+        if id not in self._active:
+            self._active[id] = asyncio.create_task(self._deliver(id))
+
+    async def _deliver(self, id: str) -> None:
+        try:
+            await self.driver.deliver(Wake(id))
+            self._not_before.pop(id, None)
+            row = (await self.store.load([id])).get(id)
+            now = self.clock.now()
+            if row is not None and row.due is not None and row.due <= now and self._stuck(id, row.rev):
+                self._not_before[id] = now + 1000
+        except PlatformError as error:
+            self._not_before[id] = self.clock.now() + 1000
+            self._tell("trouble", id, error=str(error))
+        finally:
+            self._active.pop(id, None)
+
+    def _stuck(self, id: str, rev: int) -> bool:
+        """Whether a delivery left the record as it was: then looking again at once would spin."""
+        before, self._revs[id] = self._revs.get(id), rev
+        if len(self._revs) > 4096:
+            self._revs.clear()
+        return before == rev
+
+
+def _liveness(store: Store) -> Any:
+    path = getattr(store, "path", None)
+    if path is None:
+        return None
+    from .stores.liveness import Liveness
+
+    try:
+        return Liveness(path)
+    except OSError:
+        return None

@@ -1,0 +1,223 @@
+"""Looking after a store: proving that everything pending will move again, and removing what nobody needs.
+
+At every instant a pending run is exactly one of: leased, due, waiting only for promises that are themselves pending, or
+halted (rule W1). `verify` recomputes that from the records and trusts nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from .clock import NEVER
+from .errors import NotFound
+from .inspection import is_current
+from .ports import Commit, Query, Wake
+from .promise import Kind, Record, Row, State, TaskState, due_at, from_row, leaves, project, satisfied
+from .starts import RETENTION
+from .views import CostReport, Problem, SweepReport, VerifyReport
+
+if TYPE_CHECKING:
+    from .client import Client
+
+_PAGE = 200
+_GRACE = 60_000
+
+
+async def _rows(client: Client, **wanted: object) -> AsyncIterator[Row]:
+    cursor: str | None = None
+    while True:
+        page = await client.store.find(Query(limit=_PAGE, cursor=cursor, **wanted))  # type: ignore[arg-type]
+        for row in page.rows:
+            yield row
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+async def verify(client: Client, repair: bool) -> VerifyReport:
+    """Check every pending record; with `repair`, make what is stranded due now."""
+    checked = 0
+    problems: list[Problem] = []
+    async for row in _rows(client, state=State.PENDING.value):
+        checked += 1
+        what = await _problem(client, row)
+        if what is None:
+            continue
+        # A search may lag: judge the record as it stands now.
+        fresh = (await client.store.load([row.id])).get(row.id)
+        if fresh is None:
+            continue
+        what = await _problem(client, fresh)
+        if what is not None:
+            repaired = repair and await _repair(client, fresh)
+            problems.append(Problem(row.id, what, repaired))
+    return VerifyReport(checked, problems)
+
+
+async def _problem(client: Client, row: Row) -> str | None:
+    try:
+        record = from_row(row)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return f"its row cannot be read: {error}"
+    now = client.clock.now()
+    expected = due_at(record)
+    if row.due != expected:
+        return f"stored as due at {row.due}, but due at {expected}"
+    task = record.task
+    if task is None:
+        return None
+    if expected is not None and expected < now - _GRACE and task.state is not TaskState.HALTED:
+        return f"overdue for {(now - expected) // 1000} s: nothing delivered its wake-up"
+    if task.state is TaskState.SUSPENDED and task.tree is not None:
+        return await _stranded(client, record, now)
+    return None
+
+
+async def _stranded(client: Client, record: Record, now: int) -> str | None:
+    task = record.task
+    assert task is not None
+    assert task.tree is not None
+    foreign = dict(task.foreign)
+    timers = dict(task.timers)
+    wanted = [id for id in leaves(task.tree) if id not in timers]
+    rows = await client.store.load([foreign.get(id, id) for id in wanted])
+    states = {id: State.RESOLVED if at <= now else State.PENDING for id, at in timers.items()}
+    for id in wanted:
+        row = rows.get(foreign.get(id, id))
+        if row is None:
+            return f"waits for {id}, which does not exist"
+        shown = project(from_row(row), now)
+        states[id] = shown.state
+        if shown.pending and record.id not in shown.callbacks:
+            return f"waits for {id}, which does not know of it"
+    if satisfied(task.tree, lambda id: states.get(id, State.PENDING)):
+        overdue = [rows[foreign.get(id, id)].settled_at or now for id in wanted if states[id] is not State.PENDING] + [
+            at for at in timers.values() if at <= now
+        ]
+        if max(overdue, default=0) < now - _GRACE:
+            return "suspended, but what it waits for is there"
+    return None
+
+
+async def _repair(client: Client, row: Row) -> bool:
+    """Make a record due now; its own transitions find out what that means."""
+    try:
+        record = from_row(row)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+    task = record.task
+    now = client.clock.now()
+    if task is not None and task.state is TaskState.SUSPENDED:
+        record_now = record._replace(task=task._replace(state=TaskState.PENDING, retry_at=now))
+    else:
+        record_now = record
+    # The writer arms for a due instant that differs from the one before: say that there was none.
+    before = record._replace(task=None, timeout_at=NEVER)
+    if await client.service.writer.write([(before, record_now)]) is not None:
+        return False
+    await client.waker.send(Wake(record.id, task.version if task is not None else 0))
+    return True
+
+
+async def sweep(client: Client) -> SweepReport:
+    """Send what is overdue again, and remove settled trees past their retention."""
+    now = client.clock.now()
+    fired = 0
+    for due in await client.store.due(now - _GRACE, 1000):
+        row = (await client.store.load([due.id])).get(due.id)
+        if row is not None and row.due is not None and row.due <= now:
+            record = from_row(row) if row.kind != Kind.SCHEDULE else None
+            version = record.task.version if record is not None and record.task is not None else 0
+            await client.waker.send(Wake(due.id, version))
+            fired += 1
+    return SweepReport(fired, await _purge(client, now))
+
+
+async def _purge(client: Client, now: int) -> int:
+    purged = 0
+    for state in State:
+        async for row in _rows(client, state=state.value, roots=True):
+            record = from_row(row)
+            keep = record.tags.get(RETENTION)
+            if keep is None or not keep.isdecimal():
+                continue
+            before = now - int(keep)
+            if record.state is State.PENDING:
+                purged += await _purge_generations(client, record, before)
+            elif (record.settled_at or now) <= before and not record.callbacks and not record.listeners:
+                for other in await client.store.branch(record.id):
+                    for payload in (from_row(other).param, from_row(other).value):
+                        await client.codec.discard(payload)
+                purged += await client.store.delete(record.id)
+    return purged
+
+
+async def _purge_generations(client: Client, record: Record, before: int) -> int:
+    """Settled children of generations that are over."""
+    task = record.task
+    if task is None or task.generation == 1:
+        return 0
+    gone = [
+        row.id
+        for row in await client.store.branch(record.id)
+        if row.id != record.id
+        and not is_current(row, record)
+        and row.settled_at is not None
+        and row.settled_at <= before
+    ]
+    for at in range(0, len(gone), 90):
+        await client.store.commit(Commit(record.id, (), tuple(gone[at : at + 90])))
+    return len(gone)
+
+
+_PRICES = {
+    # dollars per (write unit of 1 KB, read of one record, wake-up, invocation); list prices, see docs/cost.md
+    "aws": (0.625e-6, 0.125e-6, 0.40e-6, 0.20e-6),
+    "gcp": (0.90e-6, 0.30e-6, 0.40e-6, 0.40e-6),
+    "supabase": (0.0, 0.0, 0.0, 2.00e-6),
+    "cloudflare": (1.00e-6, 0.001e-6, 0.15e-6, 0.15e-6),
+}
+
+
+async def cost(client: Client, id: str) -> CostReport:
+    """What a recorded run took, read off its records: each acquisition is a query and a write, each suspension or end a
+    write, each completion a write, each failed attempt one more."""
+    pending, seen = [id], set[str]()
+    queries = writes = reads = wakeups = stored = units = records = 0
+    while pending:
+        branch = pending.pop()
+        if branch in seen:
+            continue
+        seen.add(branch)
+        rows = await client.store.branch(branch)
+        for row in rows:
+            size = len(row.id) + sum(
+                len(text.encode()) for text in (row.param, row.value, row.tags, row.task, row.rest) if text
+            )
+            if row.id != branch or branch == id:
+                stored += size
+                records += 1
+            record = from_row(row)
+            of_row = 0
+            if row.id == branch:
+                version = record.task.version if record.task is not None else 0
+                queries += version
+                reads += version * len(rows)
+                wakeups += version
+                of_row = 1 + 2 * version if branch == id else 2 * version
+            else:
+                of_row = 1 + record.attempt
+                if row.task is not None:
+                    pending.append(row.id)
+                elif record.kind == Kind.PROMISE and record.settled_at is not None:
+                    of_row += 1
+            writes += of_row
+            units += of_row * max(1, -(-size // 1024))
+    if not records:
+        raise NotFound(f"no promise {id!r}")
+    dollars = {
+        platform: units * write + reads * read + wakeups * wake + queries * call
+        for platform, (write, read, wake, call) in _PRICES.items()
+    }
+    return CostReport({"query": queries, "write": writes}, stored, wakeups, records, dollars)
