@@ -2,8 +2,8 @@
 
 A union takes the member whose stored form is exactly the value. Where several would, classes, enums, UUIDs, dates,
 times and durations come before JSON's own types, and those before Decimal, bytes, paths, tuples and sets; two of one
-rank are refused as ambiguous rather than guessed at. Only where no member fits exactly is the first taken that fits
-at all (an older record of a class, a date written by hand).
+rank are refused as ambiguous rather than guessed at. A list or dict ranks as what is in it. Only where no member fits
+exactly is the first taken that fits at all (an older record of a class, a date written by hand).
 """
 
 from __future__ import annotations
@@ -101,7 +101,10 @@ def _rank(annotation: Any) -> int:
     found = family(origin) if isinstance(origin, type) else None
     if found in _EARLY:
         return 0
-    return 2 if found in _LATE or origin in (abc.Set, abc.MutableSet) else 1
+    if found in _LATE or origin in (abc.Set, abc.MutableSet):
+        return 2
+    within = {_rank(arg) for arg in typing.get_args(annotation)}  # a list of dates is told apart as a date is
+    return 0 if 0 in within else 2 if 2 in within else 1
 
 
 def union(args: Sequence[Any], compile: Callable[[Any], Coercer | None]) -> Coercer | None:

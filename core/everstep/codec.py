@@ -161,7 +161,7 @@ class Codec:
         if data is None or len(data) * 3 <= self.limit:
             return payload
         raw = data.encode()
-        if len(raw) <= self.limit or REF in payload.headers:
+        if len(raw) <= self.limit:
             return payload
         if self.blobs is None:
             raise _too_large(f"{part} of {id}", len(raw), self.limit)

@@ -314,7 +314,6 @@ def _bare(
     else:
         made = native.__new__(cls, *args)
         _fill_native(native, made, args)
-        made.args = tuple(args)
     if not isinstance(made, cls):
         raise TypeError
     _set_attributes(made, attributes)

@@ -198,6 +198,8 @@ def test_trouble_of_the_blobs_is_not_taken_for_a_lost_value() -> None:
 
 def test_without_blobs_a_large_payload_is_refused_everywhere() -> None:
     async def main() -> None:
+        with pytest.raises(PayloadTooLarge, match=r"value of root\.1 has 12 bytes, and at most 10"):
+            await Codec(limit=10).externalize(Payload('"äöüÄÖ"'), "root.1", "value")
         with pytest.raises(PayloadTooLarge, match=r"value of root\.1 has 52 bytes, and at most 10"):
             await Codec(limit=10).externalize(Payload('"' + "a" * 50 + '"'), "root.1", "value")
         with pytest.raises(DecodeError, match="no blobs are configured"):

@@ -13,6 +13,7 @@ import enum
 import json
 import pathlib
 import re
+import sys
 import typing
 import uuid
 from typing import (
@@ -357,6 +358,32 @@ def test_deep_nesting_is_refused_and_not_a_recursion_error(depth: int) -> None:
         plain(value)
     while isinstance(value, list):  # taken apart by hand: freeing it all at once is recursive too
         value = value.pop()
+
+
+def test_a_stack_that_is_nearly_used_up_is_no_recursion_error_either() -> None:
+    value: Any = 1
+    for _ in range(100):
+        value = [value]
+
+    said = False
+
+    def descend(left: int) -> None:
+        nonlocal said
+        if left:
+            return descend(left - 1)
+        try:
+            plain(value)
+        except NotSerializable as error:
+            said = "nested too deeply for the stack" in str(error)
+
+    for left in range(sys.getrecursionlimit() - 300, sys.getrecursionlimit()):
+        try:
+            descend(left)
+        except RecursionError:
+            break
+        if said:
+            break
+    assert said
 
 
 def test_a_hundred_levels_can_be_stored() -> None:
