@@ -1,0 +1,207 @@
+"""What the system tests share: a world outside the process that dies, scripted faults, and processes to kill.
+
+An effect counts in the `World`, never in the workflow: a file that is appended to and synced before the step returns,
+so that a SIGKILL at any later instant finds the effect there and the checkpoint missing. Faults follow a script by the
+number of the execution, and a process that kills itself does so at a named moment, so that no test waits for one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from everstep import App, current_step
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Outage(Exception):
+    """A scripted failure of something outside."""
+
+
+class World:
+    """Effects outside of every instance, and the script of what fails.
+
+    Args:
+        folder: where effects are kept; None keeps them in memory, for instances that are simulated.
+        script: for a name, what happens at its 1st, 2nd, ... execution: `ok`, `fail` (before the effect), `late`
+            (fails after the effect), `kill` (SIGKILL of this process after the effect) or `kill-before`. Past its end
+            everything is `ok`. In a folder it is found again by the next process.
+    """
+
+    def __init__(self, folder: Path | str | None = None, script: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self._memory: dict[str, list[dict[str, Any]]] = {"tries": [], "effects": []}
+        self._script = {name: list(acts) for name, acts in (script or {}).items()}
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            kept = self.folder / "script.json"
+            if script is not None:
+                kept.write_text(json.dumps(self._script))
+            elif kept.exists():
+                self._script = json.loads(kept.read_text())
+
+    def did(self, name: str, /, **detail: Any) -> int:
+        """An effect happens; returns how often it has. Raises Outage, or does not return, where the script says so."""
+        self._append("tries", {"what": name})
+        nth = sum(one["what"] == name for one in self._read("tries"))
+        script = self._script.get(name, [])
+        act = script[nth - 1] if nth <= len(script) else "ok"
+        if act == "kill-before":
+            self._die()
+        if act == "fail":
+            raise Outage(f"{name} is out of order")
+        self._append("effects", {"what": name, **detail})
+        if act == "kill":
+            self._die()
+        if act == "late":
+            raise Outage(f"the answer of {name} was lost")
+        if act not in ("ok", "kill", "late"):
+            raise ValueError(f"script of {name}: {act!r}")
+        return self.count(name)
+
+    def effects(self, name: str | None = None) -> list[dict[str, Any]]:
+        """What happened, in order, with its detail and without its name where one is given."""
+        if name is None:
+            return self._read("effects")
+        return [
+            {key: value for key, value in one.items() if key != "what"}
+            for one in self._read("effects")
+            if one["what"] == name
+        ]
+
+    def order(self) -> list[str]:
+        """The names of the effects in the order they happened."""
+        return [one["what"] for one in self._read("effects")]
+
+    def count(self, name: str) -> int:
+        """How often an effect happened."""
+        return self.counts()[name]
+
+    def counts(self) -> Counter[str]:
+        return Counter(self.order())
+
+    def tries(self, name: str) -> int:
+        """How often a body ran, the runs that failed before the effect included."""
+        return sum(one["what"] == name for one in self._read("tries"))
+
+    def _append(self, file: str, line: dict[str, Any]) -> None:
+        if self.folder is None:
+            self._memory[file].append(line)
+            return
+        handle = os.open(self.folder / file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, json.dumps(line).encode() + b"\n")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _read(self, file: str) -> list[dict[str, Any]]:
+        if self.folder is None:
+            return list(self._memory[file])
+        path = self.folder / file
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def _die(self) -> None:
+        if self.folder is None:
+            raise ValueError("a world in memory dies with the process: give it a folder")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def did(name: str, /, **detail: Any) -> int:
+    """`World.did` of the world that the App of the running step was given."""
+    return current_step().dependency(World).did(name, **detail)
+
+
+class Ledger:
+    """Accounts in an SQLite file of their own; an operation's id is unique, so that posting it twice posts it once."""
+
+    def __init__(self, path: Path | str, **opening: int) -> None:
+        self.path = str(path)
+        with self._open() as db:
+            db.execute("CREATE TABLE IF NOT EXISTS entries (op TEXT PRIMARY KEY, account TEXT, cents INTEGER)")
+            for account, cents in opening.items():
+                db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", (f"open-{account}", account, cents))
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path)
+
+    def post(self, op: str, account: str, cents: int) -> bool:
+        """Whether the row is new. Raises ValueError for an operation that exists with another content."""
+        with self._open() as db:
+            new = db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", (op, account, cents)).rowcount == 1
+            stood = db.execute("SELECT account, cents FROM entries WHERE op = ?", (op,)).fetchone()
+        if stood != (account, cents):
+            raise ValueError(f"{op} exists as {stood}")
+        return new
+
+    def balance(self, account: str) -> int:
+        with self._open() as db:
+            return int(db.execute("SELECT sum(cents) FROM entries WHERE account = ?", (account,)).fetchone()[0] or 0)
+
+    def rows(self) -> list[tuple[str, str, int]]:
+        """Every entry but the opening ones, in the order they were posted."""
+        with self._open() as db:
+            found = db.execute("SELECT op, account, cents FROM entries WHERE op NOT LIKE 'open-%' ORDER BY rowid")
+            return [(str(op), str(account), int(cents)) for op, account, cents in found]
+
+
+class Ended(NamedTuple):
+    """How a child process ended. `result` is the workflow's, None where it did not get there."""
+
+    killed: bool
+    result: Any
+    output: str
+
+
+def run_process(
+    program: str,
+    workflow: str,
+    *args: Any,
+    id: str,
+    folder: Path,
+    kill_at: tuple[str, int] | None = None,
+    steps_per_invocation: int | None = None,
+) -> Ended:
+    """Run a workflow to its end in a process of its own, on `folder/store.db`, with the world in `folder`.
+
+    Args:
+        program: the module that has the App, as `tests.systems.test_01_hello_world` (or `module:name`).
+        kill_at: an event of the runtime (`step`, `suspended`, `acquired`, `created`, ...) and its number, from 1: there
+            the process is killed by SIGKILL.
+    """
+    order = {
+        "program": program,
+        "workflow": workflow,
+        "args": args,
+        "id": id,
+        "folder": str(folder),
+        "kill_at": kill_at,
+        "steps_per_invocation": steps_per_invocation,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.systems.child", json.dumps(order)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    if done.returncode == -signal.SIGKILL:
+        return Ended(True, None, output)
+    assert done.returncode == 0, output
+    return Ended(False, json.loads(done.stdout.splitlines()[-1]), output)
+
+
+def provide(app: App, world: World) -> World:
+    """Give an App its world; the one given last is the one steps see."""
+    return app.provide(world)
