@@ -3,8 +3,8 @@
 Theory. The table is its own primary key's tree: a step touches one page, and a branch is a range of ids read in order
 and filtered (rule I4). A row is in the due index only while somebody must look at it, in the roots index only if it is
 one. A commit of one row is a single INSERT or UPDATE whose WHERE carries the fence and the expectation (rule F1),
-without BEGIN; when it changes nothing, and for any larger commit, `BEGIN IMMEDIATE` reads, decides and writes. The
-UPDATE leaves the state out while it stays pending, because SQLite rewrites every index that a SET mentions.
+without BEGIN; when it changes nothing, and for any larger commit, `BEGIN IMMEDIATE` reads, decides and writes. SQLite
+rewrites every index that a SET mentions, so the UPDATE of a row that stays pending mentions only the due one's columns.
 
 Everything runs on the calling loop's own thread and never suspends (rule B4). A second thread gets a connection of its
 own, and so does a forked child, whose inherited ones are left alone.
@@ -37,13 +37,19 @@ _INSERT_FENCED = (
     f"INSERT INTO everstep_rows SELECT {_MARKS} WHERE EXISTS "
     "(SELECT 1 FROM everstep_rows WHERE id = ? AND lease = ?) ON CONFLICT DO NOTHING"
 )
-_PLAIN = ", ".join(f"{name} = ?{at}" for at, name in enumerate(Row._fields, 1) if name not in ("id", "state"))
+
+
+def _assign(but: tuple[str, ...]) -> str:
+    return ", ".join(f"{name} = ?{at}" for at, name in enumerate(Row._fields, 1) if name not in but)
+
+
 _STANDING = f"WHERE id = ?1 AND rev = ?{_EXPECT}"
 _HELD = f" AND EXISTS (SELECT 1 FROM everstep_rows WHERE id = ?{_FENCE} AND lease = ?{_VERSION})"
-_KEEP = f"UPDATE everstep_rows SET {_PLAIN} {_STANDING} AND state = ?4"
+_INDEXED = "kind = ?3 AND state = ?4 AND settled_at IS ?14"
+_KEEP = f"UPDATE everstep_rows SET {_assign(but=('id', 'kind', 'state', 'settled_at'))} {_STANDING} AND {_INDEXED}"
 _KEEP_FENCED = _KEEP + _HELD
-_SETTLE = f"UPDATE everstep_rows SET state = ?4, {_PLAIN} {_STANDING}"
-_SETTLE_FENCED = _SETTLE + _HELD
+_CHANGE = f"UPDATE everstep_rows SET {_assign(but=('id',))} {_STANDING}"
+_CHANGE_FENCED = _CHANGE + _HELD
 _REPLACE = f"INSERT OR REPLACE INTO everstep_rows VALUES ({_MARKS})"
 
 _BY_ID = f"SELECT {_COLUMNS} FROM everstep_rows WHERE id = ?"
@@ -203,10 +209,10 @@ def _put_one(cursor: sqlite3.Cursor, put: Put, fence: Fence | None) -> bool:
     if fence is None:
         if expect == 0:
             return cursor.execute(_INSERT, (*row,)).rowcount == 1
-        return cursor.execute(_KEEP if row[3] == _PENDING else _SETTLE, (*row, expect)).rowcount == 1
+        return cursor.execute(_KEEP if row[3] == _PENDING else _CHANGE, (*row, expect)).rowcount == 1
     if expect == 0:
         return cursor.execute(_INSERT_FENCED, (*row, fence[0], fence[1])).rowcount == 1
-    sql = _KEEP_FENCED if row[3] == _PENDING else _SETTLE_FENCED
+    sql = _KEEP_FENCED if row[3] == _PENDING else _CHANGE_FENCED
     return cursor.execute(sql, (*row, expect, fence[0], fence[1])).rowcount == 1
 
 

@@ -64,8 +64,6 @@ class Place:
     def trouble(self, error: sqlite3.Error, writing: bool = False) -> StoreError:
         """The store error that an SQLite error means."""
         code: int = getattr(error, "sqlite_errorcode", -1)
-        if code == sqlite3.SQLITE_READONLY_DBMOVED:
-            return StoreError(f"{self.path}: the file was moved or deleted while it was open")
         match code & 0xFF:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StoreUnavailable(f"{self.path}: another process has been writing for {self.timeout:g} seconds")

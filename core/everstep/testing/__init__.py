@@ -1,0 +1,1 @@
+"""The testing kit: what third parties test their workflows, stores, wakers and handlers with."""
