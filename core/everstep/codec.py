@@ -99,18 +99,20 @@ class Codec:
             PayloadTooLarge: it exceeds what can be stored; the message names `where`, its size and the limit.
         """
         text = _text(plain(value, where), where)
+        payload = Payload(text) if self.encryptor is None else self._encrypt(text)
+        data = payload.data or ""
+        size = len(data) if data.isascii() else len(data.encode())
+        if size > self.hard_limit:
+            raise _too_large(where, size, self.hard_limit)
+        return payload
+
+    def _encrypt(self, text: str) -> Payload:
         if self.encryptor is None:
-            size = len(text) if text.isascii() else len(text.encode())
-            if size > self.hard_limit:
-                raise _too_large(where, size, self.hard_limit)
             return Payload(text)
-        key, sealed = self.encryptor.encrypt(text.encode())
         from binascii import b2a_base64
 
-        data = b2a_base64(sealed, newline=False).decode("ascii")
-        if len(data) > self.hard_limit:
-            raise _too_large(where, len(data), self.hard_limit)
-        return Payload(data, {KEY: key})
+        key, sealed = self.encryptor.encrypt(text.encode())
+        return Payload(b2a_base64(sealed, newline=False).decode("ascii"), {KEY: key})
 
     def decode(self, payload: Payload) -> Any:
         """The JSON-plain value of a payload; None where there is no text.
@@ -142,6 +144,17 @@ class Codec:
     def copy(self, value: Any, where: str = "value") -> Any:
         """A value as it would come back: plain, and shared with nobody. Raises NotSerializable."""
         return _load(_text(plain(value, where), where))
+
+    def encode_error(self, exc: BaseException) -> Payload:
+        """An exception in its stored form. It always has one: what a small limit leaves no room for is cut."""
+        from .failures import ROOM, describe
+
+        for room in (ROOM, self.hard_limit // 4, self.hard_limit // 16, 0):
+            try:
+                return self.encode(describe(exc, room), "error")
+            except PayloadTooLarge:
+                continue
+        return self._encrypt(_dumps({"type": describe(exc, 0)["type"], "module": "", "message": "", "args": []}))
 
     async def externalize(self, payload: Payload, id: str, part: str) -> Payload:
         """Move a payload above `limit` into the blobs; any other is returned as it is.

@@ -11,6 +11,7 @@ of the same name below `Failed` stands in for it. The message is the recorded on
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import types
 from collections.abc import Mapping
@@ -19,9 +20,9 @@ from typing import Any
 from .errors import DecodeError, Failed, NotSerializable
 from .plain import plain
 
-__all__ = ["describe", "rebuild"]
+__all__ = ["ROOM", "describe", "rebuild"]
 
-_BUDGET = 64 * 1024
+ROOM = 64 * 1024
 _LONGEST_MESSAGE = 16 * 1024
 _DEEPEST = 8
 _CUT = "… (cut)"
@@ -38,20 +39,38 @@ _HIDDEN: dict[str, tuple[str, ...]] = {
 
 
 class _Room:
-    """How many characters a description may still take; shared by an exception, its causes and its group."""
+    """How many bytes a description may still take; shared by an exception, its causes and its group."""
 
     def __init__(self, left: int) -> None:
         self.left = left
 
-    def take(self, size: int) -> bool:
+    def take(self, flat: Any) -> bool:
+        size = len(json.dumps(flat, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         if size > self.left:
             return False
         self.left -= size
         return True
 
+    def take_text(self, text: str, longest: int) -> str:
+        """As much of a text as there is room for."""
+        if len(text) <= longest and self.take(text):
+            return text
+        size = longest
+        while size > len(_CUT):
+            cut = text[: size - len(_CUT)] + _CUT
+            if self.take(cut):
+                return cut
+            size //= 2
+        return ""
 
-def describe(exc: BaseException) -> dict[str, Any]:
+
+def describe(exc: BaseException, room: int = ROOM) -> dict[str, Any]:
     """An exception as JSON-plain data; never raises.
+
+    Args:
+        exc: any exception.
+        room: bytes of JSON that its contents may take, together with those of its causes or members; names and
+            structure come on top. What there is no room for is cut, or left out and named.
 
     Returns:
         `type`, `module`, `message` (the `str` of it) and `args`; where there are any, also `qualname` (of a nested
@@ -59,7 +78,7 @@ def describe(exc: BaseException) -> dict[str, Any]:
         be stored or had no room.
     """
     try:
-        return _describe(exc, _Room(_BUDGET), 0)
+        return _describe(exc, _Room(room), 0)
     except Exception:  # a metaclass or a `__getattribute__` that fights back
         return {"type": _type_name(type(exc)), "module": "", "message": "", "args": [], "dropped": ["message"]}
 
@@ -71,9 +90,7 @@ _args_of: Any = vars(BaseException)["args"].__get__
 def _describe(exc: BaseException, room: _Room, depth: int) -> dict[str, Any]:
     kind = type(exc)
     dropped: list[str] = []
-    message = _message(exc, dropped)
-    if not room.take(len(message)):
-        message = message[:200] + _CUT
+    message = room.take_text(_message(exc, dropped), _LONGEST_MESSAGE)
     data: dict[str, Any] = {
         "type": _words(kind.__name__, "Exception")[:200],
         "module": _words(kind.__module__, "")[:200],
@@ -118,25 +135,22 @@ def _words(value: Any, otherwise: str) -> str:
 
 def _message(exc: BaseException, dropped: list[str]) -> str:
     try:
-        text = _words(str(exc), "")
+        return _words(str(exc), "")
     except Exception:
         dropped.append("message")
         return ""
-    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - len(_CUT)] + _CUT
 
 
 def _stored(value: Any, room: _Room) -> Any:
     """The plain form, if it exists and there is room for it; else NotSerializable."""
-    import json
-
     try:
         flat = plain(value, "")
-        text = json.dumps(flat)
+        fits = room.take(flat)
     except NotSerializable:
         raise
     except Exception as error:  # a property of a dataclass, a `model_dump`, an integer without an end
         raise NotSerializable(type(error).__name__) from None
-    if not room.take(len(text)):
+    if not fits:
         raise NotSerializable("no room")
     return flat
 
@@ -193,8 +207,8 @@ def _notes(exc: BaseException, room: _Room, dropped: list[str]) -> list[str]:
         return []
     kept = []
     for note in notes[:50]:
-        text = _words(note, "")[:_LONGEST_MESSAGE]
-        if not room.take(len(text)):
+        text = room.take_text(_words(note, ""), _LONGEST_MESSAGE)
+        if not text:
             dropped.append("notes")
             break
         kept.append(text)
@@ -308,9 +322,11 @@ def _bare(
 ) -> Exception:
     """Built without the class's own `__new__` and `__init__`: nobody recorded what they were called with."""
     native: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins" and issubclass(base, Exception))
+    made: Exception
     if issubclass(native, ExceptionGroup):
         text = args[0] if args and isinstance(args[0], str) else message
-        made = native.__new__(cls, text, members)
+        new: Any = native.__new__
+        made = new(cls, text, members)
     else:
         made = native.__new__(cls, *args)
         _fill_native(native, made, args)

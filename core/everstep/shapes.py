@@ -224,9 +224,8 @@ def _at(place: int | str, convert: Coercer | None, value: Any) -> Any:
 
 
 def _dict(cls: Any, args: tuple[Any, ...], seen: _Seen) -> Coercer:
-    counter = cls is not None and len(args) == 1  # Counter[str]: its values are int
     key = _key(args[0], seen) if args else None
-    item = _compile(int if counter else args[1], seen) if args else None
+    item = _compile(args[-1] if len(args) == 2 else int, seen) if args else None  # Counter[str] counts in int
 
     def mapping(value: Any) -> Any:
         if type(value) is not dict:
@@ -347,7 +346,8 @@ def _model(cls: Any) -> Coercer:
             # From text, because a strict model takes a string for a date in JSON and nowhere else.
             return cls.model_validate_json(json.dumps(value), **options)
         except Exception as error:
-            first = error.errors()[0] if hasattr(error, "errors") else {}
+            found: Any = getattr(error, "errors", lambda: [{}])()
+            first = found[0]
             misfit = Misfit(f"{type_name(cls)} refused it: {first.get('type', type(error).__name__)}")
             misfit.path.extend(step(part) for part in first.get("loc", ())[::-1])
             raise misfit from error

@@ -127,6 +127,4 @@ def _failed(app: App, error: BaseException, attempt: int, retry: Retry) -> Outco
 
 def failure_payload(app: App, error: BaseException) -> Payload:
     """An exception in its stored form."""
-    from .failures import describe
-
-    return app.codec.encode(describe(error), f"error {type(error).__name__}")
+    return app.codec.encode_error(error)

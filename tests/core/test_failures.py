@@ -318,6 +318,36 @@ def test_a_description_has_a_bounded_size() -> None:
     rebuild(describe(wide))
 
 
+@pytest.mark.parametrize("limit", [256 * 1024, 10_000, 1_000, 100])
+@pytest.mark.parametrize("character", ["x", "日", "\U0001f600", "\0", '"'])
+def test_a_failure_can_always_be_recorded(limit: int, character: str) -> None:
+    exc = ValueError(character * 100_000, *[character * 5_000] * 20)
+    exc.notes = [character * 10_000] * 20  # type: ignore[attr-defined]
+    exc.add_note(character * 50_000)
+    exc.__cause__ = KeyError(character * 100_000)
+    for codec in (Codec(limit=limit), Codec(limit=limit, encryptor=Swap())):
+        payload = codec.encode_error(exc)
+        assert payload.data is not None
+        assert len(payload.data.encode()) <= max(limit, 200)
+        assert isinstance(rebuild(codec.decode(payload)), Exception)
+        assert codec.decode(payload)["type"] == "ValueError"
+
+
+class Swap:
+    def encrypt(self, data: bytes) -> tuple[str, bytes]:
+        return "k", data[::-1]
+
+    def decrypt(self, key_id: str, data: bytes) -> bytes:
+        return data[::-1]
+
+
+def test_a_long_message_is_cut_and_not_lost() -> None:
+    for character in ("x", "日", "\U0001f600"):
+        message = describe(ValueError(character * 100_000))["message"]
+        assert message.startswith(character * 1_000)
+        assert message.endswith("… (cut)")
+
+
 def test_what_cannot_be_stored_is_dropped_by_name() -> None:
     exc = ValueError("m", object())
     exc.lock = object()  # type: ignore[attr-defined]
