@@ -65,9 +65,31 @@ class PromiseView:
     def halted(self) -> bool:
         return self.pending and self.task == "halted"
 
+    @property
+    def word(self) -> str:
+        """What a person calls this state: one word or two, the same on every edge."""
+        if self.state != "pending":
+            return _SETTLED.get(self.state, self.state)
+        if self.task is not None:
+            return _AT_WORK.get(self.task, self.task)
+        if self.kind == "timer":
+            return "sleeping"
+        if self.kind in ("step", "child"):
+            return "retrying" if self.attempt and self.due_at is not None else "running"
+        return "open"
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+_SETTLED = {
+    "resolved": "done",
+    "rejected": "failed",
+    "rejected_canceled": "cancelled",
+    "rejected_timedout": "timed out",
+}
+_AT_WORK = {"pending": "queued", "acquired": "running", "suspended": "waiting", "halted": "halted"}
 
 
 @dataclass(frozen=True, slots=True)
