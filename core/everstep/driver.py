@@ -7,15 +7,15 @@ record decides. The answer says whether the message is done with, or when it mus
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from .clock import Clock
-from .engine import Body, Recorded
+from .engine import Body, DurableFuture
 from .errors import LeaseLost
 from .ids import origin_of
 from .invocation import Invocation
-from .journal import Journal, read
+from .journal import read, read_arrivals
 from .ports import Commit, Store, Wake, Waker
 from .promise import (
     EMPTY,
@@ -26,6 +26,7 @@ from .promise import (
     TaskState,
     due_at,
     from_row,
+    leaves,
     project,
     satisfied,
     settled,
@@ -67,9 +68,10 @@ class Kept(NamedTuple):
     awaited: tuple[str, ...]
     revs: dict[str, int]
     known: dict[str, State]
-    armed: tuple[tuple[str, int], ...]
-    backoff: dict[str, Any]
-    loose: dict[str, Record]
+    backoff: Mapping[str, tuple[int, DurableFuture[Any]]]
+    loose: Mapping[str, Record]
+    foreign: Mapping[str, str]
+    arrived: Mapping[str, Record] = {}
 
 
 class Driver:
@@ -191,11 +193,15 @@ class Driver:
             case TaskState.PENDING if task.retry_at is not None and task.retry_at > now:
                 return self._early(record, wake)
             case TaskState.SUSPENDED:
-                verdict = await self._ready(record, rows, now)
-                if verdict is not None:
+                foreign = await self._foreign(record, now)
+                if not self._satisfied(record, rows, foreign, now):
                     if kept is not None:
                         self._cache[id] = kept
-                    return await self._poll_later(record, now) if verdict is _POLL else self._early(record, wake)
+                    if task.poll_at is not None and task.poll_at <= now:
+                        return await self._poll_later(record, now)
+                    return self._early(record, wake)
+                if kept is not None:
+                    kept = kept._replace(arrived=foreign)
             case _:
                 pass
         if kept is not None and (
@@ -208,28 +214,24 @@ class Driver:
             if row is None or row.rev != record.rev:
                 return None
         if kept is not None:
-            journal = self._warm_journal(record, kept, rows, now)
+            journal = await read_arrivals(
+                record, rows, kept.known, kept.body.delivered, dict(kept.revs), dict(kept.loose), self.app.codec, now
+            )
         else:
             journal = await read(record, rows, self.app.codec, now)
             if journal.stale:
                 await self.forget(origin_of(id), journal.stale)
-        invocation = Invocation(self, record, journal, held=held, holder=holder)
-        invocation.remember_timers()
+        invocation = Invocation(self, record, journal, kept, held=held, holder=holder)
         expired = task.state is TaskState.ACQUIRED and self._is_dead(task.pid)
         if not await invocation.acquire(expired=expired):
             if kept is not None:
                 kept.body.drop()
             return None
         try:
-            if kept is not None:
-                invocation.adopt_kept(kept)
-                await invocation.run_warm(kept.body)
-            else:
-                await invocation.run()
+            await invocation.run()
         except LeaseLost:
             self.tell("lost", id)
-            if hasattr(invocation, "body"):
-                invocation.body.drop()
+            invocation.drop()
         return DONE
 
     def _is_dead(self, pid: str | None) -> bool:
@@ -243,32 +245,30 @@ class Driver:
             return DONE
         return Retry(due)
 
-    async def _ready(self, record: Record, rows: Sequence[Row], now: int) -> object | None:
-        """None when a suspended task has something to do."""
+    async def _foreign(self, record: Record, now: int) -> dict[str, Record]:
+        """Promises of other origins that the body waits for and that are settled, by operation (rule W5)."""
+        task = record.task
+        if task is None or not task.foreign:
+            return {}
+        found = await self.store.load([id for _, id in task.foreign])
+        shown = {key: project(from_row(found[id]), now) for key, id in task.foreign if id in found}
+        return {key: other for key, other in shown.items() if other.state is not State.PENDING}
+
+    def _satisfied(self, record: Record, rows: Sequence[Row], foreign: Mapping[str, Record], now: int) -> bool:
+        """Whether a suspended task has something to do (rules P5, W7)."""
         task = record.task
         assert task is not None
         if task.tree is None:
-            return None
-        states: dict[str, State] = {}
+            return True
+        wanted = set(leaves(task.tree))
+        states = {key: other.state for key, other in foreign.items()}
         for row in rows:
-            if row.task is None and row.timeout_at is None:
-                states[row.id] = State(row.state)
-            else:
+            if row.id in wanted:
                 states[row.id] = project(from_row(row), now).state
-        timers = dict(task.timers)
-        for id, at in timers.items():
+        for id, at in task.timers:
             if at <= now:
                 states[id] = State.RESOLVED
-            elif states.get(id) is not State.PENDING:
-                states[id] = State.PENDING
-        if task.foreign:
-            found = await self.store.load([id for _, id in task.foreign])
-            for key, id in task.foreign:
-                other = found.get(id)
-                states[key] = project(from_row(other), now).state if other is not None else State.PENDING
-        if satisfied(task.tree, lambda id: states.get(id, State.PENDING)):
-            return None
-        return _POLL if task.poll_at is not None and task.poll_at <= now else _WAIT
+        return satisfied(task.tree, lambda id: states.get(id, State.PENDING))
 
     async def _poll_later(self, record: Record, now: int) -> Answer:
         """The backing-off look across origins found nothing: look again later (W5)."""
@@ -278,48 +278,22 @@ class Driver:
         await self.writer.write([(record, record._replace(task=task._replace(poll_at=now + min(age, 3_600_000))))])
         return DONE
 
-    def _warm_journal(self, record: Record, kept: Kept, rows: Sequence[Row], now: int) -> Journal:
-        """What arrived for a body that was kept: only what it awaits was loaded."""
-        task = record.task
-        assert task is not None
-        recorded: dict[str, Recorded] = {}
-        arrived: list[tuple[int, str]] = []
-        overdue: list[tuple[Record, Record]] = []
-        revs = dict(kept.revs)
-        for row in rows:
-            if row.id == record.id:
-                continue
-            pending = from_row(row)
-            shown = project(pending, now)
-            revs[row.id] = row.rev
-            if shown.state is State.PENDING or kept.known.get(row.id) is not State.PENDING:
-                continue
-            if pending.state is State.PENDING:
-                overdue.append((pending, shown))
-            recorded[row.id] = Recorded(row.kind, "", [], {}, shown.state, shown.value)
-            arrived.append((shown.settled_at or now, row.id))
-        arrived.extend((at, id) for id, at in task.timers if at <= now and id not in kept.backoff)
-        arrived.sort()
-        inbox = tuple(id for _, id in arrived)
-        delivered = [("", 0)] * kept.body.delivered
-        return Journal(delivered, None, recorded, {}, inbox, dict(kept.loose), revs, [], overdue, True)
-
-    def keep(self, invocation: Invocation, awaited: Sequence[str]) -> None:
+    def keep(self, invocation: Invocation, body: Body, awaited: Sequence[str]) -> None:
         """Keep a suspended body warm; the one that was not used for longest is let go."""
         if self._cache_size <= 0:
-            invocation.body.drop()
+            body.drop()
             return
-        task = invocation.task
+        task = invocation.holding.task
         self._cache[invocation.id] = Kept(
             task.version,
             task.generation,
-            invocation.body,
-            tuple(id for id in awaited if id in invocation.known),
-            invocation.revs,
-            invocation.known,
-            task.timers,
+            body,
+            tuple(awaited),
+            invocation.recorder.revs,
+            invocation.children.known,
             invocation.backoff,
-            invocation.loose,
+            invocation.recorder.loose,
+            invocation.children.foreign,
         )
         while len(self._cache) > self._cache_size:
             _, oldest = self._cache.popitem(last=False)
@@ -382,10 +356,6 @@ class Driver:
         """Delete records nobody reads any more, a bounded number to a commit."""
         for at in range(0, len(ids), 90):
             await self.store.commit(Commit(origin, (), tuple(ids[at : at + 90])))
-
-
-_POLL = object()
-_WAIT = object()
 
 
 def _check(existing: Record, fresh: Record) -> None:

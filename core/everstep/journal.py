@@ -40,6 +40,10 @@ class Journal(NamedTuple):
     progressed: bool
 
 
+NO_JOURNAL = Journal([], None, {}, {}, (), {}, {}, [], [], True)
+"""Of a generation that begins."""
+
+
 async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> Journal:
     """Read the journal of a task's current generation from the rows of its branch.
 
@@ -116,6 +120,47 @@ async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> J
         stale,
         overdue,
         len(history) > before,
+    )
+
+
+async def read_arrivals(
+    record: Record,
+    rows: Sequence[Row],
+    known: Mapping[str, State],
+    delivered: int,
+    revs: dict[str, int],
+    loose: dict[str, Record],
+    codec: Codec,
+    now: int,
+) -> Journal:
+    """What arrived for a body that was kept warm: of its branch only what it waits for was loaded.
+
+    Args:
+        known: children that stood in the store, and how, when the body was kept.
+        delivered: the length of the body's history.
+    """
+    task = record.task
+    assert task is not None
+    recorded: dict[str, Recorded] = {}
+    arrived: list[tuple[int, str]] = []
+    overdue: list[tuple[Record, Record]] = []
+    for row in rows:
+        if row.id == record.id:
+            continue
+        stored = from_row(row)
+        shown = project(stored, now)
+        revs[row.id] = row.rev
+        if shown.state is State.PENDING or known.get(row.id) is not State.PENDING:
+            continue
+        if stored.state is State.PENDING:
+            overdue.append((stored, shown))
+        value = codec.decode(await codec.internalize(shown.value))
+        recorded[row.id] = Recorded(row.kind, "", [], {}, shown.state, value)
+        arrived.append((shown.settled_at or now, row.id))
+    arrived.extend([(at, id) for id, at in task.timers if at <= now and id not in loose])
+    history = [("", 0)] * delivered
+    return Journal(
+        history, None, recorded, {}, tuple([id for _, id in sorted(arrived)]), loose, revs, [], overdue, True
     )
 
 

@@ -1,0 +1,148 @@
+"""Promises a body creates: children of its own origin, shared work of other origins, detached roots.
+
+Creating always checks the lease (rule P2.4), so whatever stands in the store under a child's id was asked for by a body
+that had every delivery before it on record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .clock import NEVER
+from .engine import DurableFuture
+from .errors import LeaseLost
+from .promise import TARGET, Kind, Record, State, Task, TaskState
+from .recording import Ready, Recorder
+from .starts import Work, root_record, work_of
+
+if TYPE_CHECKING:
+    from .holding import Holding
+
+_CHUNK = 50
+
+
+class Children:
+    """What a body has created.
+
+    Attributes:
+        known: children of this origin that stand in the store, and how they stood when last looked at.
+        foreign: operations that wait for promises of other origins, by position.
+    """
+
+    def __init__(self, holding: Holding, recorder: Recorder, known: dict[str, State]) -> None:
+        self._holding = holding
+        self._driver = holding.driver
+        self._codec = holding.driver.app.codec
+        self._recorder = recorder
+        self.known = known
+        self.foreign: dict[str, str] = {}
+
+    def pending(self, keys: Iterable[str]) -> list[str]:
+        """Those of `keys` that stand in the store and were pending when last looked at."""
+        return [key for key in keys if self.known.get(key) is State.PENDING]
+
+    def record(self, op: DurableFuture[Any]) -> Record:
+        """A child that is to be created; its deadline is never later than its parent's (rule C2)."""
+        now = self._holding.now()
+        parent = self._holding.record
+        limit = op.options.timeout
+        if limit is None and op.kind == Kind.RPC and op.info is not None and op.info.workflow is not None:
+            limit = op.info.workflow.timeout
+        tags = dict(op.options.tags or {})
+        task = None
+        if op.kind == Kind.RPC:
+            tags[TARGET] = op.options.target or parent.tags.get(TARGET, self._driver.app.target)
+            task = Task(TaskState.PENDING, retry_at=now)
+        return Record(
+            op.key,
+            State.PENDING,
+            op.kind,
+            self._holding.id,
+            op.param,
+            tags=tags,
+            timeout_at=parent.timeout_at if limit is None else min(now + limit, parent.timeout_at),
+            created_at=now,
+            callbacks=(self._holding.id,),
+            task=task,
+        )
+
+    async def create(self, records: list[Record]) -> None:
+        """Create children, a chunk to a commit. Raises LeaseLost."""
+        while records:
+            chunk = [
+                record._replace(param=await self._codec.externalize(record.param, record.id, "param"))
+                for record in records[:_CHUNK]
+            ]
+            refused = await self._driver.writer.write([(None, record) for record in chunk], fence=self._holding.fence())
+            if refused is None:
+                for record in chunk:
+                    self._created(record.id, 1)
+                del records[:_CHUNK]
+                continue
+            standing = {id: row for id, row in refused.found.items() if row is not None}
+            if refused.fenced or not standing:
+                raise LeaseLost(self._holding.id)
+            # Created by an earlier write of ours whose answer was lost (F3): what stands is the same child.
+            for id, row in standing.items():
+                self._created(id, row.rev)
+            records[:] = [record for record in records if record.id not in standing]
+
+    def _created(self, id: str, rev: int) -> None:
+        self._recorder.revs[id] = rev
+        self.known[id] = State.PENDING
+        self._driver.tell("created", id)
+
+    async def attach(self, op: DurableFuture[Any]) -> Ready | None:
+        """Wait for work of another root, starting it if nobody has; the callback crosses origins (rule W5).
+
+        Returns its completion where it is settled already.
+        """
+        now = self._holding.now()
+        options = op.options
+        if op.kind == Kind.RPC:
+            work = self._work(op)
+            fresh = root_record(
+                op.id, work, now, timeout=options.timeout, tags=options.tags, callbacks=(self._holding.id,)
+            )
+        else:
+            fresh = Record(
+                op.id,
+                State.PENDING,
+                Kind.PROMISE,
+                op.id,
+                tags=dict(options.tags or {}),
+                timeout_at=NEVER if options.timeout is None else now + options.timeout,
+                created_at=now,
+                callbacks=(self._holding.id,),
+            )
+        existing = await self._driver.attach(fresh, self._holding.id)
+        op.attached = op.id
+        self._driver.tell("attached", op.id, by=op.key)
+        if existing.state is State.PENDING:
+            self.foreign[op.key] = op.id
+            return None
+        return Ready(op, op.key, existing.state, existing.value, existing.settled_at or now)
+
+    async def detach(self, op: DurableFuture[Any]) -> Ready:
+        """Start a new root, once, whatever happens to us afterwards."""
+        record = root_record(
+            op.id, self._work(op), self._holding.now(), timeout=op.options.timeout, tags=op.options.tags
+        )
+        await self._driver.create_root(record)
+        self._driver.tell("detached", op.id, by=op.key)
+        return Ready(op, op.key, State.RESOLVED, self._codec.encode(op.id, "id"), self._holding.now())
+
+    def _work(self, op: DurableFuture[Any]) -> Work:
+        work = work_of(self._driver.app, op.name, op.info, op.args, op.kwargs, op.options.target)
+        target = self._holding.record.tags.get(TARGET)
+        return work._replace(target=target) if op.options.target is None and target is not None else work
+
+    async def cancel(self, ops: Iterable[DurableFuture[Any]]) -> None:
+        """A cancelled future settles its promise as cancelled; one that is settled by now stays as it is."""
+        for op in ops:
+            self.foreign.pop(op.key, None)
+            if op.kind in (Kind.RPC, Kind.PROMISE) and op.id == op.key and self.known.get(op.key) is State.PENDING:
+                self.known[op.key] = State.CANCELED
+                self._recorder.revs.pop(op.key, None)
+                await self._driver.cancel_child(op.key)

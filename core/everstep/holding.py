@@ -1,0 +1,169 @@
+"""The lease on one task, and everything that is written under it.
+
+Every write here carries the fence of the version that was acquired (rule F1): a holder that lost its lease gets
+LeaseLost and has changed nothing. The order is that of the writer: arm, commit, disarm, send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .errors import LeaseLost
+from .lifecycle import acquire, halt, heartbeat, release
+from .ports import Fence, Guard, Refused
+from .promise import Record, State, Task, from_row
+from .writer import Change, Written
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+
+class Holding:
+    """One holder's hold on one task.
+
+    Args:
+        held: a message stands behind this invocation and comes back if it dies, so that no wake-up at the lease's end
+            is owed (rule W6).
+        holder: names the holder in the record.
+    """
+
+    def __init__(self, driver: Driver, record: Record, *, held: bool, holder: str) -> None:
+        self.driver = driver
+        self.id = record.id
+        self.record = record
+        self._covered = (record.id,) if held else ()
+        self._holder = holder
+        self._beat: asyncio.Task[None] | None = None
+
+    @property
+    def task(self) -> Task:
+        assert self.record.task is not None
+        return self.record.task
+
+    def now(self) -> int:
+        return self.driver.clock.now()
+
+    def fence(self, *, soft: bool = False) -> Fence:
+        return Fence(self.id, self.task.version, soft)
+
+    async def acquire(
+        self, inbox: tuple[str, ...], start: int, overdue: list[Change], *, progressed: bool, expired: bool = False
+    ) -> bool:
+        """Take the task, or say that it cannot be had. What arrived meanwhile is delivered by the same write (P2.2)."""
+        taken = acquire(
+            self.record,
+            self.now(),
+            self._holder,
+            self.driver.lease,
+            inbox,
+            start,
+            progressed=progressed,
+            expired=expired,
+        )
+        if taken is None or taken.task is None:
+            return False
+        limit = self.driver.app.max_deaths
+        if taken.task.deaths > limit:
+            reason = taken.task.reason or f"{limit} invocations in a row ended without progress"
+            stopped = halt(self.record, self.now(), reason)
+            if stopped is not None and await self.driver.writer.write([(self.record, stopped)]) is None:
+                self.driver.tell("halted", self.id, reason=reason)
+            return False
+        return await self._take([(self.record, taken), *overdue], None)
+
+    async def readmit(self, inbox: tuple[str, ...], start: int, overdue: list[Change], *, suspended: bool) -> None:
+        """Move to the next epoch, to deliver what was seen while running or at a refused suspend (P2.2)."""
+        again = acquire(
+            self.record, self.now(), self._holder, self.driver.lease, inbox, start, progressed=True, again=True
+        )
+        fence = None if suspended else self.fence()
+        if again is None or not await self._take([(self.record, again), *overdue], fence):
+            raise LeaseLost(self.id)
+
+    async def _take(self, changes: list[Change], fence: Fence | None) -> bool:
+        written = await self.driver.writer.commit(changes, fence=fence, covered=self._covered)
+        if isinstance(written, Refused):
+            return False
+        self._adopt(written)
+        return True
+
+    def _adopt(self, written: Written) -> None:
+        record = written.entities[0]
+        assert isinstance(record, Record)
+        self.record = record
+
+    async def write(
+        self, changed: Record | None, *, deletes: tuple[str, ...] = (), guards: tuple[Guard, ...] = ()
+    ) -> bool:
+        """Write the task's record; False when a guard did not hold.
+
+        `changed` comes from a transition that re-checked its own condition; None means that it did not hold.
+
+        Raises:
+            LeaseLost: the task is no longer ours.
+        """
+        await self.stop_beat()
+        for _ in range(3):
+            if changed is None:
+                break
+            written = await self.driver.writer.commit(
+                [(self.record, changed)], fence=self.fence(), deletes=deletes, guards=guards
+            )
+            if isinstance(written, Written):
+                self._adopt(written)
+                return True
+            row = written.found.get(self.id)
+            if written.fenced:
+                break
+            if row is None:
+                return False
+            current = from_row(row)
+            if current.task is None or current.task.version != self.task.version or current.state is not State.PENDING:
+                break
+            # Somebody touched the record without taking the task (a listener): keep what they wrote.
+            changed = changed._replace(callbacks=current.callbacks, listeners=current.listeners)
+            self.record = current
+        raise LeaseLost(self.id)
+
+    async def release(self, retry_at: int) -> None:
+        """Let go, due again at `retry_at` (milliseconds)."""
+        await self.write(release(self.record, self.now(), self.task.version, retry_at))
+        self.driver.tell("released", self.id)
+
+    async def halt(self, reason: str) -> None:
+        """Stop the run visibly until a person continues it."""
+        await self.write(halt(self.record, self.now(), reason))
+        self.driver.tell("halted", self.id, reason=reason)
+
+    async def put_off(self, reason: str) -> None:
+        """Something outside the run is missing (code, a key): try again later, and halt in the end."""
+        deaths = self.task.deaths + 1
+        if deaths > self.driver.app.max_deaths:
+            await self.halt(reason)
+            return
+        delay = min(1000 * 2**deaths, 600_000)
+        later = release(self.record, self.now(), self.task.version, self.now() + delay)
+        if later is not None and later.task is not None:
+            later = later._replace(task=later.task._replace(deaths=deaths, reason=reason))
+        await self.write(later)
+        self.driver.tell("put off", self.id, reason=reason, delay=delay)
+
+    def keep_alive(self) -> None:
+        """Renew the lease while steps run, where the platform does not bound an invocation."""
+        if self.driver.heartbeat and self._beat is None:
+            self._beat = asyncio.ensure_future(self._beats())
+
+    async def _beats(self) -> None:
+        while True:
+            await asyncio.sleep(self.driver.lease / 3000)
+            longer = heartbeat(self.record, self.now(), self.task.version)
+            if longer is None or not await self._take([(self.record, longer)], self.fence()):
+                return
+
+    async def stop_beat(self) -> None:
+        """No renewal is under way when this returns."""
+        if self._beat is not None:
+            beat, self._beat = self._beat, None
+            beat.cancel()
+            await asyncio.gather(beat, return_exceptions=True)

@@ -1,0 +1,193 @@
+"""Local completions and failed attempts: one record, one store request each.
+
+A completion's record carries `(epoch, n)`, and so says itself which delivery it is (rule P2.1). A write that meets the
+record of a holder whose interleaving was lost adopts its value where the work is the same, and replaces it otherwise
+(P2.4); one that meets a newer epoch has lost its lease.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .engine import DurableFuture
+from .errors import LeaseLost
+from .ids import origin_of
+from .ports import Commit, Put
+from .promise import EMPTY, Kind, Payload, Record, Row, Stamp, State, from_row, to_row
+
+if TYPE_CHECKING:
+    from .holding import Holding
+    from .steps import FailedForNow
+
+
+class Ready(NamedTuple):
+    """A completion that is about to be written: the operation (None for one of asyncio's timers) and its outcome."""
+
+    op: DurableFuture[Any] | None
+    key: str
+    state: State
+    payload: Payload
+    at: int
+
+
+class Recorder:
+    """What is known of a run's local records, and how more are written.
+
+    Args:
+        revs: the rev of each record of the branch.
+        loose: local records outside history: orphans and failed attempts.
+    """
+
+    def __init__(self, holding: Holding, revs: dict[str, int], loose: dict[str, Record]) -> None:
+        self._holding = holding
+        self._store = holding.driver.store
+        self._codec = holding.driver.app.codec
+        self._origin = origin_of(holding.id)
+        self.revs = revs
+        self.loose = loose
+
+    def attempts(self, op: DurableFuture[Any]) -> int:
+        """How often this step has failed already."""
+        loose = self.loose.get(op.key)
+        return loose.attempt if loose is not None and loose.param == op.param else 0
+
+    def found(self, op: DurableFuture[Any], now: int) -> Ready | None:
+        """The result an orphan holds for this operation: its value counts, its number does not (P2.4)."""
+        loose = self.loose.get(op.key)
+        if loose is None or loose.kind != op.kind or loose.param != op.param:
+            return None
+        if loose.state is State.PENDING or loose.state is State.CANCELED:
+            return None
+        return Ready(op, op.key, loose.state, loose.value, loose.settled_at or now)
+
+    def waits_until(self, op: DurableFuture[Any]) -> int | None:
+        """When the next attempt of a step that has failed is due."""
+        loose = self.loose.get(op.key)
+        return loose.retry_at if loose is not None and loose.pending and loose.param == op.param else None
+
+    async def complete(self, item: Ready, n: int) -> tuple[State, Any]:
+        """Write one completion as delivery number `n`; returns what stands: its state and its plain value.
+
+        Raises:
+            LeaseLost: another holder took over.
+            StoreError: the platform is in trouble; the outcome of the write is unknown.
+        """
+        op, key, state, payload, at = item
+        kind = op.kind if op is not None else Kind.TIMER
+        param = op.param if op is not None and kind != Kind.TIMER else EMPTY
+        version = self._holding.task.version
+        fence = self._holding.fence(soft=True)
+        loose = self.loose.pop(key, None)
+        expect = self.revs.get(key, 0)
+        limit = self._codec.limit
+        if payload.headers or (payload.data is not None and len(payload.data) * 3 > limit):
+            payload = await self._codec.externalize(payload, key, "value")
+        if param.headers or (param.data is not None and len(param.data) * 3 > limit):
+            param = await self._codec.externalize(param, key, "param")
+        for _ in range(3):
+            row = self._row(key, kind, param, state, payload, at, Stamp(version, n), expect + 1, loose)
+            refused = await self._store.commit(Commit(self._origin, (Put(row, expect),), (), fence))
+            if refused is None:
+                break
+            if refused.fenced:
+                raise LeaseLost(self._holding.id)
+            found = refused.found.get(key)
+            if found is None:
+                expect = 0
+                continue
+            expect = found.rev
+            if found.epoch == version and found.n == n:
+                expect -= 1
+                break  # our own write, whose answer was lost (F3)
+            if found.epoch is not None and found.epoch > version:
+                raise LeaseLost(self._holding.id)
+            stood = from_row(found)
+            if stood.param == param and stood.kind == kind and stood.state not in (State.PENDING, State.CANCELED):
+                state, payload = stood.state, stood.value
+        else:
+            raise LeaseLost(self._holding.id)
+        self.revs[key] = expect + 1
+        if payload.headers:
+            payload = await self._codec.internalize(payload)
+        return state, self._codec.decode(payload)
+
+    def _row(
+        self,
+        key: str,
+        kind: str,
+        param: Payload,
+        state: State,
+        payload: Payload,
+        at: int,
+        stamp: Stamp,
+        rev: int,
+        loose: Record | None,
+    ) -> Row:
+        branch = self._holding.id
+        created_at = loose.created_at if loose is not None else at
+        if param.headers or payload.headers or (loose is not None and loose.attempt):
+            return to_row(
+                Record(
+                    key,
+                    state,
+                    kind,
+                    branch,
+                    param,
+                    payload,
+                    created_at=created_at,
+                    settled_at=at,
+                    stamp=stamp,
+                    attempt=loose.attempt if loose is not None else 0,
+                    rev=rev,
+                )
+            )
+        # What `to_row` makes of it, without the detour through a record: this is what every step pays.
+        return Row(
+            key,
+            branch,
+            kind,
+            state.value,
+            rev,
+            None,
+            None,
+            stamp[0],
+            stamp[1],
+            param[0],
+            payload[0],
+            None,
+            created_at,
+            at,
+            None,
+            None,
+            None,
+        )
+
+    async def fail(self, op: DurableFuture[Any], outcome: FailedForNow) -> int:
+        """Record a failed attempt; the count is durable. Returns when the next one is due. Raises LeaseLost."""
+        now = self._holding.now()
+        loose = self.loose.get(op.key)
+        attempt = self.attempts(op) + 1
+        expect = self.revs.get(op.key, 0)
+        param = await self._codec.externalize(op.param, op.key, "param")
+        record = Record(
+            op.key,
+            State.PENDING,
+            op.kind,
+            self._holding.id,
+            param,
+            tags={"everstep:error": outcome.error},
+            created_at=loose.created_at if loose is not None else now,
+            attempt=attempt,
+            retry_at=now + outcome.delay,
+            rev=expect + 1,
+        )
+        fence = self._holding.fence()
+        refused = await self._store.commit(Commit(self._origin, (Put(to_row(record), expect),), (), fence))
+        if refused is not None:
+            raise LeaseLost(self._holding.id)
+        self.revs[op.key] = record.rev
+        self.loose[op.key] = record._replace(param=op.param)
+        self._holding.driver.tell(
+            "failed", op.key, name=op.name, attempt=attempt, error=outcome.error, delay=outcome.delay
+        )
+        return now + outcome.delay
