@@ -20,23 +20,29 @@ async def main(order: dict[str, Any]) -> Any:
     module, _, attribute = order["program"].partition(":")
     app: App = getattr(importlib.import_module(module), attribute or "app")
     folder = Path(order["folder"])
-    app.provide(World(folder))
+    world = app.provide(World(folder))
+    kill_at, until = order.get("kill_at"), order.get("until")
     seen: dict[str, int] = {}
+    enough = asyncio.Event()
 
     def on_event(event: Event) -> None:
         seen[event.kind] = seen.get(event.kind, 0) + 1
-        if order["kill_at"] is not None and [event.kind, seen[event.kind]] == order["kill_at"]:
+        if [event.kind, seen[event.kind]] == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if event.kind == "settled" and until is not None and world.count(until[0]) >= until[1]:
+            enough.set()
 
-    runtime = Runtime(
-        app,
-        f"sqlite:///{folder / 'store.db'}",
-        steps_per_invocation=order["steps_per_invocation"],
-        on_event=on_event,
-    )
-    async with runtime:
-        handle = await runtime.run(order["workflow"], *order["args"], id=order["id"])
-        return await handle.result(timeout=0)
+    url = f"sqlite:///{folder / 'store.db'}"
+    async with Runtime(app, url, steps_per_invocation=order.get("steps_per_invocation"), on_event=on_event) as runtime:
+        if until is None:
+            run = order["run"]
+            handle = await runtime.run(run["workflow"], *run["args"], id=run["id"])
+            return await handle.result(timeout=0)
+        serving = asyncio.create_task(runtime.serve())
+        await enough.wait()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        return None
 
 
 if __name__ == "__main__":

@@ -16,9 +16,12 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from everstep import App, current_step
+from everstep import App, Workflow, current_step
+
+if TYPE_CHECKING:
+    from everstep.testing import Report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -174,21 +177,24 @@ def run_process(
     """Run a workflow to its end in a process of its own, on `folder/store.db`, with the world in `folder`.
 
     Args:
-        program: the module that has the App, as `tests.systems.test_01_hello_world` (or `module:name`).
-        kill_at: an event of the runtime (`step`, `suspended`, `acquired`, `created`, ...) and its number, from 1: there
-            the process is killed by SIGKILL.
+        program: the module that has the App, as `tests.systems.test_01_hello_world`, or `module:name`.
+        kill_at: an event of the runtime (`acquired`, `step` before its body, `delivered` once it is recorded,
+            `suspended`, ...) and its number, from 1: there the process is killed by SIGKILL.
     """
-    order = {
-        "program": program,
-        "workflow": workflow,
-        "args": args,
-        "id": id,
-        "folder": str(folder),
-        "kill_at": kill_at,
-        "steps_per_invocation": steps_per_invocation,
-    }
+    run = {"workflow": workflow, "args": args, "id": id}
+    return _process(program, folder, run=run, kill_at=kill_at, steps_per_invocation=steps_per_invocation)
+
+
+def serve_process(
+    program: str, *, folder: Path, until: tuple[str, int], kill_at: tuple[str, int] | None = None
+) -> Ended:
+    """Serve everything there is in `folder/store.db`, until a run has settled and an effect happened so often."""
+    return _process(program, folder, until=until, kill_at=kill_at)
+
+
+def _process(program: str, folder: Path, **order: Any) -> Ended:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.systems.child", json.dumps(order)],
+        [sys.executable, "-m", "tests.systems.child", json.dumps({"program": program, "folder": str(folder), **order})],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -202,6 +208,16 @@ def run_process(
     return Ended(False, json.loads(done.stdout.splitlines()[-1]), output)
 
 
-def provide(app: App, world: World) -> World:
-    """Give an App its world; the one given last is the one steps see."""
-    return app.provide(world)
+def survives(app: App, workflow: Workflow[..., Any], *args: Any, result: Any, **options: Any) -> list[Report]:
+    """Crash a run at every possible point, in both invocation modes; the result must stay what it is undisturbed.
+
+    Returns the two reports, for what else a system promises.
+    """
+    from everstep.testing import crash_everywhere
+
+    reports = []
+    for steps in (None, 1):
+        report = crash_everywhere(app, workflow, *args, steps_per_invocation=steps, **options)
+        assert report.result == result
+        reports.append(report)
+    return reports
