@@ -69,7 +69,7 @@ class Kept(NamedTuple):
     revs: dict[str, int]
     known: dict[str, State]
     backoff: Mapping[str, tuple[int, DurableFuture[Any]]]
-    loose: Mapping[str, Record]
+    loose: dict[str, Record]
     foreign: Mapping[str, str]
     arrived: Mapping[str, Record] = {}
 
@@ -215,7 +215,7 @@ class Driver:
                 return None
         if kept is not None:
             journal = await read_arrivals(
-                record, rows, kept.known, kept.body.delivered, dict(kept.revs), dict(kept.loose), self.app.codec, now
+                record, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.app.codec, now
             )
         else:
             journal = await read(record, rows, self.app.codec, now)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .context import NO_OPTIONS, Context, ContinueAsNew, Options, Scope, current_scope, nested_scope
 from .errors import (
+    DecodeError,
     InvalidArgument,
     NondeterminismError,
     PromiseCanceled,
@@ -35,14 +36,35 @@ T = TypeVar("T")
 
 
 class Recorded(NamedTuple):
-    """What the record holds of one operation. `value` is plain JSON: a result, or a described failure."""
+    """What the record holds of one operation. `call` is `[name, args]`, then kwargs and a version where they say
+    something; `value` is plain JSON: a result, or a described failure."""
 
     kind: str
-    name: str
-    args: list[Any]
-    kwargs: dict[str, Any]
+    call: list[Any]
     state: State
     value: Any
+
+    @property
+    def name(self) -> str:
+        return str(self.call[0])
+
+    @property
+    def args(self) -> list[Any]:
+        return list(self.call[1])
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        return self.call[2] if len(self.call) > 2 else {}
+
+    def is_call_of(self, kind: str, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether this is that call; arguments compare as they are (rule P6)."""
+        call = self.call
+        return (
+            self.kind == kind
+            and call[0] == name
+            and call[1] == args
+            and (not kwargs if len(call) == 2 else call[2] == kwargs)
+        )
 
 
 class Completion(NamedTuple):
@@ -93,7 +115,7 @@ class DurableFuture(asyncio.Future[T]):
     version: int
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return int(self.key.rpartition(".")[2])  # a str hashes differently in every process (rule P4)
 
     def __await__(self) -> Generator[Any, None, T]:
         body = self.body
@@ -162,6 +184,7 @@ class Body:
         self._armed = dict(armed) if armed is not None else {}
         self._history: list[tuple[str, int]] = []
         self._fired: frozenset[str] = frozenset()
+        self._disarmed: set[str] = set()
         self._args = args
         self._kwargs = kwargs
         self._main: tasks.Task[Any] | None = None
@@ -182,7 +205,6 @@ class Body:
         self._history = history
         total = len(history)
         live_from = total if live_from is None else live_from
-        self.replaying = live_from > 0 or total == 0
         self._fired = frozenset(id for id, _ in history if id not in self._recorded)
         self._live_from = live_from
         self._set_next(0)
@@ -190,6 +212,8 @@ class Body:
         self.loop.drain()
         while self.delivered < total:
             id, instant = history[self.delivered]
+            if self.delivered >= live_from:
+                self.replaying = False
             self.delivered += 1
             self._set_next(self.delivered)
             self._deliver(id, instant, None)
@@ -269,10 +293,15 @@ class Body:
 
     def blocked_on(self) -> Tree:
         """What the body waits for, as data (rule P5): any of its groups; a group is all only where that is certain."""
-        if self.returned:
-            return ("all", *self.leftovers())
         singles: dict[str, None] = dict.fromkeys(self.loop.timer_handles)
         groups: dict[int, tuple[str, list[str]]] = {}
+        if self.returned:
+            left = self.leftovers()
+            groups[0] = ("all", [id for id in left if self.ops[id].kind != Kind.CHILD])
+            if len(groups[0][1]) == len(left):
+                return ("all", *left)
+            if not groups[0][1]:
+                del groups[0]  # nothing but inline children, which wait for what their own bodies wait for
         for id, op in self.ops.items():
             if op.done():
                 continue
@@ -288,7 +317,8 @@ class Body:
         return trees[0] if len(trees) == 1 else ("any", *trees)
 
     def drop(self) -> None:
-        """Let go of the body; nothing of it runs again."""
+        """Let go of the body; nothing of it runs again, but what a `finally` does without asking for anything."""
+        self.replaying = True
         self.loop.abandon()
 
     # Operations, as the context calls them.
@@ -314,10 +344,12 @@ class Body:
         record = self._recorded.get(id)
         if record is None:
             self._issue(op)
-        elif (
-            record[0] != kind or record[1] != info.name or record[2] != list(args) or record[3] != kwargs
-        ) and not self._same_work(op, record):
-            self._diverge(id, describe_recorded(record), describe(op))
+        else:
+            call = record[1]
+            if (
+                call[0] != info.name or call[1] != list(args) or record[0] != kind or kwargs or len(call) != 2
+            ) and not self._same_work(op, record):
+                self._diverge(id, describe_recorded(record), describe(op))
         self.ops[id] = op
         if kind == Kind.CHILD:
             child = nested_scope(self, id)
@@ -405,6 +437,7 @@ class Body:
 
     def disarm_timer(self, key: str) -> None:
         self.timers.pop(key, None)
+        self._disarmed.add(key)
 
     def canceled(self, op: DurableFuture[Any]) -> None:
         """The body has cancelled an operation."""
@@ -439,7 +472,7 @@ class Body:
         record = self._recorded.get(op.key)
         if record is None:
             self._issue(op)
-        elif record.kind != op.kind or record.name != op.name or not self._same_work(op, record):
+        elif not self._same_work(op, record):
             self._diverge(op.key, describe_recorded(record), describe(op))
         self.ops[op.key] = op
 
@@ -451,18 +484,16 @@ class Body:
         if id in self._armed:
             self._diverge(id, "a timer", describe(op))
         created = self._created.pop(id, None)
-        if created is not None and (
-            created.kind != op.kind or created.name != op.name or not self._same_work(op, created)
-        ):
+        if created is not None and not self._same_work(op, created):
             self._diverge(id, describe_recorded(created), describe(op))
         op.param = encode_call(self.app.codec, op.name, op.info, op.args, op.kwargs)
         self.new.append(op)
 
     def _same_work(self, op: DurableFuture[Any], record: Recorded) -> bool:
         """Compare with `==` first; only what differs is turned into plain JSON (rule P6)."""
-        if record.kind != op.kind or record.name != op.name:
+        if record.kind != op.kind or record.call[0] != op.name:
             return False
-        if record.args == list(op.args) and record.kwargs == op.kwargs:
+        if record.is_call_of(op.kind, op.name, list(op.args), op.kwargs):
             return True
         args, kwargs = plain_call(op.name, op.info, op.args, op.kwargs)
         return record.args == args and record.kwargs == kwargs
@@ -483,8 +514,6 @@ class Body:
     def _set_next(self, position: int) -> None:
         history = self._history
         self.next_key = history[position][0] if position < len(history) else None
-        if position >= self._live_from and position < len(history):
-            self.replaying = False
 
     _live_from = 0
 
@@ -500,6 +529,8 @@ class Body:
     def deliver_inline(self, op: DurableFuture[Any]) -> Any:
         """Deliver the next recorded completion to the one who is about to wait for it."""
         position = self.delivered
+        if position >= self._live_from:
+            self.replaying = False
         id, at = self._history[position]
         self.delivered = position = position + 1
         self._set_next(position)
@@ -535,7 +566,7 @@ class Body:
                 self.loop.ready.append(handle)
             elif id in self.timers:
                 self.timers.pop(id)
-            else:
+            elif id not in self._disarmed:  # it came due together with what disarmed it
                 record = self._recorded.get(id)
                 self.loop.refused = None
                 self._diverge(
@@ -551,7 +582,10 @@ class Body:
             if info is not None and op.kind != Kind.DETACHED:
                 convert = info.result
                 if convert is not None:
-                    value = convert(value)
+                    try:
+                        value = convert(value)
+                    except DecodeError as error:
+                        raise self.loop.refuse(error) from None
             op.set_result(value)
         else:
             op.set_exception(failure(state, value, op.key))

@@ -24,7 +24,7 @@ from .errors import (
 )
 from .holding import Holding
 from .ids import child_prefix, origin_of
-from .journal import NO_JOURNAL, Journal
+from .journal import Journal, fresh
 from .lifecycle import continue_as_new, fulfill, suspend
 from .ports import Guard
 from .promise import EMPTY, Kind, Record, State, from_row, leaves, project, satisfied
@@ -67,7 +67,7 @@ class Invocation:
 
     def _use(self, journal: Journal, kept: Kept | None = None) -> None:
         self.journal = journal
-        self.recorder = Recorder(self.holding, dict(journal.revs), dict(journal.loose))
+        self.recorder = Recorder(self.holding, journal.revs, journal.loose)
         known = kept.known if kept is not None else dict.fromkeys(journal.created, State.PENDING)
         self.children = Children(self.holding, self.recorder, known)
 
@@ -76,13 +76,13 @@ class Invocation:
         journal = self.journal
         overdue: list[Change] = list(journal.overdue)
         if not await self.holding.acquire(
-            journal.inbox, len(journal.history), overdue, progressed=journal.progressed, expired=expired
+            journal.inbox, journal.length, overdue, progressed=journal.progressed, expired=expired
         ):
             return False
         for pending, _ in journal.overdue:
             self.recorder.revs[pending.id] += 1
         task = self.holding.task
-        self.driver.tell("acquired", self.id, version=task.version, replayed=len(journal.history))
+        self.driver.tell("acquired", self.id, version=task.version, replayed=journal.length)
         return True
 
     async def run(self) -> None:
@@ -463,15 +463,15 @@ class Invocation:
         with_it = len(gone) if self.driver.store.single_writer else 90
         now = holding.now()
         stay = not self._used_up()
-        fresh = continue_as_new(holding.record, now, task.version, carried, stay=stay)
-        await holding.write(fresh, deletes=tuple(gone[:with_it]))
+        renewed = continue_as_new(holding.record, now, task.version, carried, stay=stay)
+        await holding.write(renewed, deletes=tuple(gone[:with_it]))
         if gone[with_it:]:
             await self.driver.forget(origin_of(self.id), gone[with_it:])
         body.drop()
         self.driver.tell("continued", self.id, generation=holding.task.generation)
         if not stay:
             return None
-        self._use(NO_JOURNAL)
+        self._use(fresh())
         self._armed = {}
         return await self._replay()
 

@@ -8,14 +8,15 @@ whose interleaving was lost. Records of older generations are stale.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from .codec import Codec
 from .engine import Recorded
 from .errors import DecodeError
 from .ids import child_prefix
-from .promise import _STATES, Kind, Record, Row, State, from_row, project
+from .promise import _STATES, Kind, Record, Row, Segment, State, from_row, project
 
 _LOCAL = (Kind.STEP, Kind.CHILD, Kind.TIMER, Kind.DETACHED)
 
@@ -23,12 +24,14 @@ _LOCAL = (Kind.STEP, Kind.CHILD, Kind.TIMER, Kind.DETACHED)
 class Journal(NamedTuple):
     """What a body is replayed against.
 
-    `history` is in delivery order with instants (milliseconds); `inbox` are the completions that the next acquisition
-    delivers first; `created` are promises the store knows and history does not deliver; `loose` are local records
-    outside history, orphans and failed attempts; `overdue` are records to be written as settled by their deadline.
+    `history` is in delivery order with instants (milliseconds), `length` long even where it was not read; `inbox` are
+    completions that the next acquisition delivers first; `created` are promises the store knows and history does not
+    deliver; `loose` are local records outside history, orphans and failed attempts; `overdue` are records to be written
+    as settled by their deadline.
     """
 
     history: list[tuple[str, int]]
+    length: int
     began_at: int | None
     recorded: dict[str, Recorded]
     created: dict[str, Recorded]
@@ -40,8 +43,9 @@ class Journal(NamedTuple):
     progressed: bool
 
 
-NO_JOURNAL = Journal([], None, {}, {}, (), {}, {}, [], [], True)
-"""Of a generation that begins."""
+def fresh() -> Journal:
+    """The journal of a generation that begins."""
+    return Journal([], 0, None, {}, {}, (), {}, {}, [], [], True)
 
 
 async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> Journal:
@@ -52,75 +56,68 @@ async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> J
     task = record.task
     assert task is not None
     prefix = child_prefix(record.id, task.generation)
-    generations = f"{record.id}.g"
-    own: dict[str, Row] = {}
-    stale: list[str] = []
-    epochs: dict[int, dict[int, str]] = {}
-    for row in rows:
-        id = row[0]
-        if not id.startswith(prefix) or (task.generation == 1 and id.startswith(generations)):
-            if id != record.id and row.kind in _LOCAL:
-                stale.append(id)
-            continue
-        own[id] = row
-        if row[7] is not None:
-            epochs.setdefault(row[7], {})[row[8]] = id  # type: ignore[index]
-
-    history: list[tuple[str, int]] = []
-    before = 0
-    for segment in task.segments:
-        del history[segment.start :]
-        before = segment.start + len(segment.inbox)
-        history.extend([(id, segment.at) for id in segment.inbox])
-        stamped = epochs.get(segment.epoch)
-        if stamped:
-            n = len(history) + 1
-            while n in stamped:
-                id = stamped[n]
-                history.append((id, own[id].settled_at or segment.at))
-                n += 1
-
-    calls = await _decode(own, codec)
+    generations = f"{record.id}.g" if task.generation == 1 else "\0"
+    own = {row[0]: row for row in rows if row[0].startswith(prefix) and not row[0].startswith(generations)}
+    stale = [row[0] for row in rows if row[0] not in own and row[0] != record.id and row[2] in _LOCAL]
+    history, progressed = _history(task.segments, own)
     delivered = {id for id, _ in history}
-    recorded: dict[str, Recorded] = {}
+    recorded = await _decode([row for id, row in own.items() if id in delivered], codec)
     created: dict[str, Recorded] = {}
     loose: dict[str, Record] = {}
     arrived: list[tuple[int, str]] = []
     overdue: list[tuple[Record, Record]] = []
-    for id, row in own.items():
-        name, args, kwargs, value = calls[id]
-        state = _STATES[row[3]]
-        if id in delivered:
-            recorded[id] = Recorded(row[2], name, args, kwargs, state, value)
-        elif row[7] is not None or row[2] in _LOCAL:
-            loose[id] = from_row(row)
-        else:
-            if state is State.PENDING and row[11] is not None and row[11] <= now:
-                pending = from_row(row)
-                settled = project(pending, now)
-                state = settled.state
-                overdue.append((pending, settled))
-            entry = Recorded(row[2], name, args, kwargs, state, value)
-            if state is State.PENDING:
-                created[id] = entry
-            else:
-                recorded[id] = entry
-                arrived.append((row.settled_at or now, id))
-    retries = loose.keys()
-    arrived.extend([(at, id) for id, at in task.timers if at <= now and id not in retries and id not in delivered])
-    arrived.sort()
+    others = [row for id, row in own.items() if id not in delivered]
+    for id, entry in (await _decode(others, codec)).items():
+        stored = from_row(own[id])
+        if stored.stamp is not None or stored.kind in _LOCAL:
+            loose[id] = stored
+            continue
+        shown = project(stored, now)
+        if shown.state is State.PENDING:
+            created[id] = entry
+            continue
+        if stored.state is State.PENDING:
+            overdue.append((stored, shown))
+        recorded[id] = entry._replace(state=shown.state)
+        arrived.append((shown.settled_at or now, id))
     return Journal(
         history,
+        len(history),
         task.segments[0].at if task.segments else None,
         recorded,
         created,
-        tuple([id for _, id in arrived]),
+        _inbox(arrived, record, loose, delivered, now),
         loose,
         {id: row[4] for id, row in own.items()},
         stale,
         overdue,
-        len(history) > before,
+        progressed,
     )
+
+
+def _history(segments: Sequence[Segment], own: Mapping[str, Row]) -> tuple[list[tuple[str, int]], bool]:
+    """Ids in delivery order with their instants; and whether the last epoch added to them."""
+    stamped = {(row[7], row[8]): row for row in own.values() if row[7] is not None}
+    history: list[tuple[str, int]] = []
+    before = 0
+    for segment in segments:
+        del history[segment.start :]
+        history.extend([(id, segment.at) for id in segment.inbox])
+        before = len(history)
+        epoch, n = segment.epoch, before + 1
+        while (row := stamped.get((epoch, n))) is not None:
+            history.append((row[0], row[13] or segment.at))
+            n += 1
+    return history, len(history) > before
+
+
+def _inbox(
+    arrived: list[tuple[int, str]], record: Record, loose: Collection[str], delivered: Collection[str], now: int
+) -> tuple[str, ...]:
+    """What the next acquisition delivers, in the order it settled: promises, and timers that are no step's back-off."""
+    assert record.task is not None
+    timers = [(at, id) for id, at in record.task.timers if at <= now and id not in loose and id not in delivered]
+    return tuple([id for _, id in sorted([*arrived, *timers])])
 
 
 async def read_arrivals(
@@ -139,65 +136,54 @@ async def read_arrivals(
         known: children that stood in the store, and how, when the body was kept.
         delivered: the length of the body's history.
     """
-    task = record.task
-    assert task is not None
+    waited = [row for row in rows if row.id != record.id and known.get(row.id) is State.PENDING]
+    entries = await _decode(waited, codec)
     recorded: dict[str, Recorded] = {}
     arrived: list[tuple[int, str]] = []
     overdue: list[tuple[Record, Record]] = []
-    for row in rows:
-        if row.id == record.id:
-            continue
+    for row in waited:
         stored = from_row(row)
         shown = project(stored, now)
         revs[row.id] = row.rev
-        if shown.state is State.PENDING or known.get(row.id) is not State.PENDING:
+        if shown.state is State.PENDING:
             continue
         if stored.state is State.PENDING:
             overdue.append((stored, shown))
-        value = codec.decode(await codec.internalize(shown.value))
-        recorded[row.id] = Recorded(row.kind, "", [], {}, shown.state, value)
+        recorded[row.id] = entries[row.id]._replace(state=shown.state)
         arrived.append((shown.settled_at or now, row.id))
-    arrived.extend([(at, id) for id, at in task.timers if at <= now and id not in loose])
-    history = [("", 0)] * delivered
-    return Journal(
-        history, None, recorded, {}, tuple([id for _, id in sorted(arrived)]), loose, revs, [], overdue, True
-    )
+    inbox = _inbox(arrived, record, loose, (), now)
+    return Journal([], delivered, None, recorded, {}, inbox, loose, revs, [], overdue, True)
 
 
-async def _decode(rows: Mapping[str, Row], codec: Codec) -> dict[str, tuple[str, list[Any], dict[str, Any], Any]]:
-    """Every record's call and value; the plain ones in one pass of the parser."""
-    texts: list[str] = []
-    ids: list[str] = []
-    special: list[Row] = []
-    for id, row in rows.items():
-        if row[16] is not None and ('"ph"' in row[16] or '"vh"' in row[16]):
-            special.append(row)
-        else:
-            ids.append(id)
-            texts.append(row[9] or '["",[]]')
-            texts.append(row[10] or "null")
+async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
+    """What each row records; plain ones in one pass of the parser, and built without a call of Python each."""
+    plain = [row for row in rows if row[16] is None or ('"ph"' not in row[16] and '"vh"' not in row[16])]
+    texts = [text for row in plain for text in (row[9] or _NO_CALL, row[10] or "null")]
     try:
         parsed = json.loads(f"[{','.join(texts)}]")
-        if len(parsed) != 2 * len(ids):
+        if len(parsed) != len(texts):
             raise ValueError("a record holds more than one value")
     except ValueError:
-        parsed = []
-        for id, param, value in zip(ids, texts[::2], texts[1::2], strict=True):
-            try:
-                parsed += (json.loads(param), json.loads(value))
-            except ValueError as error:
-                raise DecodeError(f"{id}: its record is damaged: {error}") from None
-    calls: dict[str, tuple[str, list[Any], dict[str, Any], Any]] = {}
-    values = iter(parsed)
-    for id, call in zip(ids, values, strict=False):
-        value = next(values)
-        try:
-            calls[id] = (call[0], call[1], call[2] if len(call) > 2 else {}, value)
-        except (TypeError, KeyError, IndexError):
-            raise DecodeError(f"{id}: its record holds no call of a function") from None
-    for row in special:
-        record = from_row(row)
-        call = codec.decode(await codec.internalize(record.param)) or ["", []]
-        value = codec.decode(await codec.internalize(record.value))
-        calls[row.id] = (call[0], call[1], call[2] if len(call) > 2 else {}, value)
-    return calls
+        parsed = [_parse(row, text) for row, text in zip([row for row in plain for _ in "ab"], texts, strict=True)]
+    entries = zip([row[2] for row in plain], parsed[::2], [_STATES[row[3]] for row in plain], parsed[1::2], strict=True)
+    found: dict[str, Recorded] = dict(
+        zip([row[0] for row in plain], map(tuple.__new__, repeat(Recorded), entries), strict=True)  # type: ignore[arg-type]
+    )
+    if len(plain) < len(rows):
+        for row in rows:
+            if row[0] not in found:
+                record = from_row(row)
+                call = codec.decode(await codec.internalize(record.param))
+                value = codec.decode(await codec.internalize(record.value))
+                found[row[0]] = Recorded(record.kind, call or ["", []], record.state, value)
+    return found
+
+
+def _parse(row: Row, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DecodeError(f"{row.id}: its record is damaged: {error}") from None
+
+
+_NO_CALL = '["",[]]'
