@@ -25,7 +25,7 @@ class Holding:
     Args:
         held: a message stands behind this invocation and comes back if it dies, so that no wake-up at the lease's end
             is owed (rule W6).
-        holder: names the holder in the record.
+        holder: names the holder in the record: its process, and after a slash the message that it lives on.
     """
 
     def __init__(self, driver: Driver, record: Record, *, held: bool, holder: str) -> None:
@@ -34,6 +34,7 @@ class Holding:
         self.record = record
         self._covered = (record.id,) if held else ()
         self._holder = holder
+        self._hand = holder.rpartition("/")[2] if "/" in holder else ""
         self._beat: asyncio.Task[None] | None = None
 
     @property
@@ -82,7 +83,7 @@ class Holding:
             raise LeaseLost(self.id)
 
     async def _take(self, changes: list[Change], fence: Fence | None) -> bool:
-        written = await self.driver.writer.commit(changes, fence=fence, covered=self._covered)
+        written = await self.driver.writer.commit(changes, fence=fence, covered=self._covered, hand=self._hand)
         if isinstance(written, Refused):
             return False
         self._adopt(written)
@@ -108,7 +109,7 @@ class Holding:
             if changed is None:
                 break
             written = await self.driver.writer.commit(
-                [(self.record, changed)], fence=self.fence(), deletes=deletes, guards=guards
+                [(self.record, changed)], fence=self.fence(), deletes=deletes, guards=guards, hand=self._hand
             )
             if isinstance(written, Written):
                 self._adopt(written)

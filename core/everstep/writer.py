@@ -4,6 +4,10 @@ A committed state whose wake-up was never armed is the one state nothing repairs
 be a consequence of committed state, so sending comes last. A wake-up armed for a commit that did not happen finds
 nothing to do, so it is harmless, and taken back where it can be.
 
+A record says in `wake` whether a wake-up of its own stands for its due instant: a waker's token, or ARMED where the
+waker gives none. That it is due says nothing: the message that a holder lives on may have stood for that instant, and
+it goes with the holder.
+
 Where the waker reads the store's `due` column (`by_row`), the commit itself is the arming; what follows only shortens
 the wait, and its failure is nobody's loss.
 """
@@ -18,6 +22,9 @@ from .errors import WakerError
 from .ids import origin_of
 from .ports import Commit, Fence, Guard, Put, Refused, Store, Wake, Waker
 from .promise import Record, Row, Schedule, due_at, schedule_row, to_row
+
+ARMED = "+"
+"""A wake-up is armed, and the waker gave no token by which to take it back."""
 
 Entity = Record | Schedule
 Change = tuple[Entity | None, Entity]
@@ -53,9 +60,12 @@ class Writer:
         deletes: tuple[str, ...] = (),
         covered: Collection[str] = (),
         wakes: Sequence[Wake] = (),
+        hand: str = "",
     ) -> Refused | None:
         """`commit`, for callers that do not need the records as they now stand."""
-        answer = await self.commit(changes, fence=fence, guards=guards, deletes=deletes, covered=covered, wakes=wakes)
+        answer = await self.commit(
+            changes, fence=fence, guards=guards, deletes=deletes, covered=covered, wakes=wakes, hand=hand
+        )
         return answer if isinstance(answer, Refused) else None
 
     async def commit(
@@ -67,11 +77,14 @@ class Writer:
         deletes: tuple[str, ...] = (),
         covered: Collection[str] = (),
         wakes: Sequence[Wake] = (),
+        hand: str = "",
     ) -> Written | Refused:
         """Arm, commit, disarm, send. All ids are of one origin.
 
         Args:
             covered: ids that need no wake-up, because a message that is held comes back for them.
+            hand: the token of that message, where it is known: it is not taken back. Where it is not known, no token of
+                a covered record is.
             wakes: more deliveries that are to follow from this commit, whatever becomes of the records' own (rule W3).
 
         Raises:
@@ -97,18 +110,23 @@ class Writer:
             token = old.wake if old is not None else None
             row = _row(new)
             due = row.due
-            if due is None or row.id in covered:
-                if token is not None and (due is None or due != _due(old)):
+            if due is None:
+                if token is not None:
                     disarm.append(token)
                     token = None
-            elif due != _due(old):
+            elif row.id in covered:
+                if token is not None and hand:
+                    disarm.append(token)
+                token = None
+            elif due != _due(old) or (token is None and not by_row):
                 wake = Wake(row.id, version_of(new))
                 if by_row:
                     rung.append((wake, due))
                 else:
                     at = due if due > now else soon
-                    before, token = token, await self.waker.arm(wake, at)
-                    armed.append((wake, at, token))
+                    before, made = token, await self.waker.arm(wake, at)
+                    token = made if made is not None else ARMED
+                    armed.append((wake, at, made))
                     if before is not None and before != token:
                         disarm.append(before)
             if token == new.wake:
@@ -131,7 +149,8 @@ class Writer:
                     await self._disarm(made)
             return refused
         for gone in disarm:
-            await self._disarm(gone)
+            if gone != hand:
+                await self._disarm(gone)
         if rung:
             await self._ring(rung)
         elif armed:
@@ -143,6 +162,8 @@ class Writer:
         return Written(tuple(entities))
 
     async def _disarm(self, token: str) -> None:
+        if token == ARMED:
+            return
         try:
             await self.waker.disarm(token)
         except WakerError:

@@ -188,10 +188,36 @@ def test_w6_a_covered_id_is_not_armed_and_its_old_alarm_goes() -> None:
     old = world.stored("a")
     world.store.log.clear()
 
-    run(world.writer.write([(old, root(NOW + 9000))], covered={"a"}))
+    run(world.writer.write([(old, root(NOW + 9000))], covered={"a"}, hand="t77"))
 
     assert world.store.log == ["commit", "disarm"]
     assert world.stored("a").wake is None
+
+
+@pytest.mark.parametrize("hand", ["t1", ""])
+def test_w6_the_message_in_hand_is_not_taken_back_for_it_comes_back_for_a_dead_holder(hand: str) -> None:
+    world = World()
+    run(world.writer.write([(None, root(NOW + 5000))]))
+    old = world.stored("a")
+    world.store.log.clear()
+
+    run(world.writer.write([(old, root(NOW + 9000))], covered={"a"}, hand=hand))
+
+    assert world.store.log == ["commit"]
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+def test_w1_what_follows_a_covered_record_is_armed_even_if_it_is_due_at_the_same_instant(tokens: bool) -> None:
+    world = World(tokens=tokens)
+    run(world.writer.write([(None, root(NOW + 9000))], covered={"a"}))
+    covered = world.stored("a")
+    world.store.log.clear()
+
+    run(world.writer.write([(covered, covered._replace(value=Payload("1")))]))
+    armed = world.stored("a")
+    run(world.writer.write([(armed, armed._replace(value=Payload("2")))]))
+
+    assert world.store.log == ["arm", "commit", "commit"]
 
 
 def test_by_row_the_commit_is_the_arming_and_the_bell_rings_after_it() -> None:

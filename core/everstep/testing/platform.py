@@ -1,0 +1,209 @@
+"""Two models of what calls a function: a durable message queue, and the store's own `due` column.
+
+`queue`: messages carry a wake-up, are delivered at their instant or later and at least once; one that is being handled
+is held, and comes back after the visibility timeout unless its invocation answers. Nothing sweeps: rule W1 must hold by
+messages alone. `rows`: a scheduler reads due rows; what is armed or sent only shortens the wait.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from everstep.clock import VirtualClock
+from everstep.driver import Answer, Retry
+from everstep.ports import Wake
+from everstep.stores.memory import MemoryStore
+
+
+@dataclass(eq=False, slots=True)
+class Message:
+    """A wake-up on its way. `held_until`: it is being handled, and comes back then."""
+
+    number: int
+    wake: Wake
+    at: int
+    held_until: int | None = None
+    received: int = 0
+    gone: bool = False
+    copy_of: int | None = None
+
+    @property
+    def key(self) -> str:
+        return str(self.copy_of or self.number)
+
+
+class Platform(Protocol):
+    by_row: bool
+    visibility: int
+
+    def arm(self, wake: Wake, at: int, *, soon: bool = False) -> str | None: ...
+    def disarm(self, token: str) -> None: ...
+    def send(self, wake: Wake) -> None: ...
+    def due(self) -> list[Message]:
+        """What can be delivered now, oldest first."""
+        ...
+
+    def next_at(self) -> int | None:
+        """The next instant at which something may be delivered."""
+        ...
+
+    def take(self, message: Message) -> None:
+        """An invocation begins."""
+        ...
+
+    def answered(self, message: Message, answer: Answer) -> None: ...
+    def failed(self, message: Message) -> None:
+        """The invocation ended with an error."""
+        ...
+
+    def died(self, message: Message) -> None:
+        """The invocation will never answer."""
+        ...
+
+    def repeat(self, message: Message) -> None:
+        """Deliver it a second time as well."""
+        ...
+
+
+class Queue:
+    """A durable, at-least-once message queue."""
+
+    by_row = False
+
+    def __init__(self, clock: VirtualClock, visibility: int, *, tokens: bool = True) -> None:
+        self.clock = clock
+        self.visibility = visibility
+        self.tokens = tokens
+        self.messages: dict[int, Message] = {}
+        self._count = 0
+
+    def arm(self, wake: Wake, at: int, *, soon: bool = False) -> str | None:
+        message = self._add(wake, self.clock.now() if soon else at)
+        return str(message.number) if self.tokens else None
+
+    def disarm(self, token: str) -> None:
+        message = self.messages.get(int(token))
+        if message is not None:  # one that is being handled does not come back either
+            self._remove(message)
+
+    def send(self, wake: Wake) -> None:
+        self._add(wake, self.clock.now())
+
+    def due(self) -> list[Message]:
+        now = self.clock.now()
+        found = [one for one in self.messages.values() if one.held_until is None and one.at <= now]
+        found.sort(key=lambda one: (one.at, one.number))
+        return found
+
+    def next_at(self) -> int | None:
+        return min((one.at for one in self.messages.values() if one.held_until is None), default=None)
+
+    def take(self, message: Message) -> None:
+        message.received += 1
+        message.held_until = self.clock.now() + self.visibility
+
+    def answered(self, message: Message, answer: Answer) -> None:
+        if isinstance(answer, Retry):
+            self._back(message, max(answer.at, self.clock.now() + 1))
+        else:
+            self._remove(message)
+
+    def failed(self, message: Message) -> None:
+        self._back(message, self.clock.now() + 1000 * 2 ** min(message.received, 6))
+
+    def died(self, message: Message) -> None:
+        self._back(message, message.held_until or self.clock.now())
+
+    def repeat(self, message: Message) -> None:
+        self._add(message.wake, self.clock.now(), copy_of=message.copy_of or message.number)
+
+    def _add(self, wake: Wake, at: int, copy_of: int | None = None) -> Message:
+        self._count += 1
+        message = Message(self._count, wake, at, copy_of=copy_of)
+        self.messages[message.number] = message
+        return message
+
+    def _back(self, message: Message, at: int) -> None:
+        if not message.gone:
+            message.at = at
+            message.held_until = None
+
+    def _remove(self, message: Message) -> None:
+        message.gone = True
+        self.messages.pop(message.number, None)
+
+
+class Rows:
+    """A scheduler that reads the store's due rows. What is armed is the commit's business, what is sent may be lost."""
+
+    by_row = True
+
+    def __init__(self, clock: VirtualClock, store: MemoryStore, visibility: int) -> None:
+        self.clock = clock
+        self.store = store
+        self.visibility = visibility
+        self._sent: dict[str, Message] = {}
+        self._count = 0
+        self._busy: dict[str, int] = {}
+        self._later: dict[str, tuple[int, int]] = {}
+
+    def arm(self, wake: Wake, at: int, *, soon: bool = False) -> str | None:
+        return None
+
+    def disarm(self, token: str) -> None:
+        pass
+
+    def send(self, wake: Wake) -> None:
+        self._sent.setdefault(wake.id, self._message(wake))
+
+    def due(self) -> list[Message]:
+        now = self.clock.now()
+        found = dict(self._sent)
+        for id, at in self.store._due.items():
+            if at <= now and id not in found and self._free(id, now):
+                found[id] = self._message(Wake(id), at)
+        return sorted(found.values(), key=lambda one: (one.at, one.wake.id))
+
+    def next_at(self) -> int | None:
+        if self._sent:
+            return self.clock.now()
+        moments = []
+        for id, at in self.store._due.items():
+            later = self._later.get(id)
+            if later is not None and later[0] == self.store._rev(id):
+                at = max(at, later[1])
+            moments.append(max(at, self._busy.get(id, 0)))
+        return min(moments, default=None)
+
+    def take(self, message: Message) -> None:
+        id = message.wake.id
+        self._sent.pop(id, None)
+        message.received = self.store._rev(id)
+        self._busy[id] = self.clock.now() + self.visibility
+
+    def answered(self, message: Message, answer: Answer) -> None:
+        id = message.wake.id
+        self._busy.pop(id, None)
+        if self.store._rev(id) == message.received:  # nothing came of it: a scheduler looks again, but not at once
+            self._later[id] = (message.received, self.clock.now() + 1000)
+
+    def failed(self, message: Message) -> None:
+        self._busy.pop(message.wake.id, None)
+        self._later[message.wake.id] = (self.store._rev(message.wake.id), self.clock.now() + 1000)
+
+    def died(self, message: Message) -> None:
+        self._busy.pop(message.wake.id, None)
+
+    def repeat(self, message: Message) -> None:
+        self._sent[message.wake.id] = self._message(message.wake)
+
+    def _free(self, id: str, now: int) -> bool:
+        if self._busy.get(id, 0) > now:
+            return False
+        later = self._later.get(id)
+        return later is None or later[1] <= now or later[0] != self.store._rev(id)
+
+    def _message(self, wake: Wake, at: int | None = None) -> Message:
+        self._count += 1
+        return Message(self._count, wake, self.clock.now() if at is None else at)

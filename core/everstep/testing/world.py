@@ -1,0 +1,537 @@
+"""The simulated world: instances of a function, the platform that calls them, and one scheduler that owns time.
+
+Every store and waker call of every instance passes `World.passage`, where a director may hold it, break it, or kill the
+caller. One thing happens at a time, so a history is a function of the App, the seed and the calls of the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from everstep.clock import VirtualClock
+from everstep.driver import DONE, Driver
+from everstep.errors import PlatformError
+from everstep.ids import origin_of
+from everstep.kernel import Config
+from everstep.ports import Commit, Due, Page, Query, Refused, Wake
+from everstep.promise import Row
+from everstep.service import Service
+from everstep.stores.memory import MemoryStore
+
+from .platform import Message, Platform, Queue, Rows
+from .virtual import VirtualLoop
+
+if TYPE_CHECKING:
+    from everstep.registry import App
+
+T = TypeVar("T")
+
+SETTLE_DELAY = 1
+"""Milliseconds that mark a wake-up as armed for `now`, ahead of its commit (rule W3): the queue delivers it at once."""
+
+_BUSY_TURNS = 200_000
+
+
+class Crashed(BaseException):
+    """The instance is dead: nothing it does has an effect any more."""
+
+
+class Stuck(AssertionError):
+    """The simulation goes round in circles, or an invocation raised what no invocation may raise."""
+
+
+class Event(NamedTuple):
+    """Something that happened: `kind` and `detail` as the driver tells it, or a fault."""
+
+    at: int
+    who: str
+    kind: str
+    id: str
+    detail: dict[str, Any]
+
+    def __str__(self) -> str:
+        detail = " ".join(f"{key}={value!r}" for key, value in self.detail.items())
+        return f"{self.at} {self.who:>8} {self.kind:<10} {self.id} {detail}".rstrip()
+
+
+class Director(Protocol):
+    """Decides what becomes of a call. May wait in `World.hold`, and may raise Crashed, StoreError or WakerError."""
+
+    async def before(self, caller: Caller, point: str, subject: str) -> None: ...
+    async def after(self, caller: Caller, point: str, subject: str) -> None: ...
+
+
+class Tally:
+    """What one run asked of its store and waker."""
+
+    __slots__ = (
+        "characters_read",
+        "characters_written",
+        "counts",
+        "invocations",
+        "rows_read",
+        "rows_written",
+        "writes",
+    )
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.rows_read = self.rows_written = 0
+        self.characters_read = self.characters_written = 0
+        self.invocations = 0
+        self.writes: Counter[str] = Counter()
+
+
+_payer: ContextVar[str | None] = ContextVar("everstep_payer", default=None)
+
+
+class SkewedClock:
+    """An instance's clock: the world's, and a little off."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.skew = 0
+
+    def now(self) -> int:
+        return self._clock.now() + self.skew
+
+
+class Caller:
+    """A process that uses the store and the waker: an instance of the function, or a client."""
+
+    def __init__(self, world: World, name: str, *, client: bool = False) -> None:
+        self.world = world
+        self.name = name
+        self.client = client
+        self.alive = True
+        self.stalled = 0
+        self.clock = SkewedClock(world.clock)
+        self.store = _Store(self)
+        self.waker = _Waker(self)
+        self.service = world.make_service(self)
+        self.tasks: dict[asyncio.Task[Any], Message] = {}
+
+    async def passage(self, point: str, subject: str, effect: Coroutine[Any, Any, T]) -> T:
+        world = self.world
+        if not self.alive:
+            effect.close()
+            raise Crashed(self.name)
+        director = world.director
+        if director is None:
+            return await effect
+        try:
+            await director.before(self, point, subject)
+            if not self.alive:
+                raise Crashed(self.name)
+        except BaseException:
+            effect.close()
+            raise
+        result = await effect
+        for observer in world.observers:
+            observer()
+        await director.after(self, point, subject)
+        if not self.alive:
+            raise Crashed(self.name)
+        return result
+
+    def crash(self) -> None:
+        """Die now: what is under way never has another effect, what was kept warm is gone."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.world.tell(self, "crash", "")
+        for task, message in self.tasks.items():
+            self.world.platform.died(message)
+            task.cancel()
+        self.tasks.clear()
+
+
+class Instance(Caller):
+    """One instance of the function."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        self.started = 0
+        self.driver: Driver = world.make_driver(self)
+
+    def crash(self) -> None:
+        super().crash()
+        self.driver.cold()
+
+
+class _Store:
+    """A caller's way to the one store, and its count."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._world = caller.world
+        self._store = caller.world.store
+
+    @property
+    def single_writer(self) -> bool:
+        return self._world.single_writer
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Row]:
+        tally = self._tally("store.load", ids[0] if ids else "")
+        rows = await self._caller.passage("store.load", ids[0] if ids else "", self._store.load(ids))
+        _read(tally, rows.values())
+        return rows
+
+    async def branch(self, id: str) -> list[Row]:
+        tally = self._tally("store.branch", id)
+        rows = await self._caller.passage("store.branch", id, self._store.branch(id))
+        _read(tally, rows)
+        for watcher in self._world.readers:
+            watcher(self._caller, id, rows)
+        return rows
+
+    async def commit(self, commit: Commit) -> Refused | None:
+        tally = self._tally("store.commit", commit.origin)
+        for put in commit.puts:
+            tally.writes[put.row.id] += 1
+        subject = commit.puts[0].row.id if commit.puts else commit.deletes[0] if commit.deletes else commit.origin
+        refused = await self._caller.passage("store.commit", subject, self._world.commit(self._caller, commit))
+        if refused is None:
+            tally.rows_written += len(commit.puts)
+            tally.characters_written += sum(_size(put.row) for put in commit.puts)
+        return refused
+
+    async def due(self, now: int, limit: int) -> list[Due]:
+        self._tally("store.due", "")
+        return await self._caller.passage("store.due", "", self._store.due(now, limit))
+
+    async def find(self, query: Query) -> Page:
+        tally = self._tally("store.find", "")
+        page = await self._caller.passage("store.find", "", self._store.find(query))
+        _read(tally, page.rows)
+        return page
+
+    async def delete(self, origin: str) -> int:
+        self._tally("store.delete", origin)
+        return await self._caller.passage("store.delete", origin, self._store.delete(origin))
+
+    async def close(self) -> None:
+        pass
+
+    def _tally(self, call: str, id: str) -> Tally:
+        return self._world.count(self._caller, call.partition(".")[2], id)
+
+
+class _Waker:
+    """A caller's way to the platform's wake-ups, and its count."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._world = caller.world
+
+    @property
+    def by_row(self) -> bool:
+        return self._world.platform.by_row
+
+    async def arm(self, wake: Wake, at: int) -> str | None:
+        self._world.count(self._caller, "armed", wake.id)
+        return await self._caller.passage("waker.arm", wake.id, self._arm(wake, at))
+
+    async def disarm(self, token: str) -> None:
+        self._world.count(self._caller, "disarmed", "")
+        await self._caller.passage("waker.disarm", "", self._disarm(token))
+
+    async def send(self, wake: Wake) -> None:
+        self._world.count(self._caller, "sent", wake.id)
+        await self._caller.passage("waker.send", wake.id, self._send(wake))
+
+    async def _arm(self, wake: Wake, at: int) -> str | None:
+        soon = at - self._caller.clock.now() == SETTLE_DELAY
+        return self._world.platform.arm(wake, at, soon=soon)
+
+    async def _disarm(self, token: str) -> None:
+        self._world.platform.disarm(token)
+
+    async def _send(self, wake: Wake) -> None:
+        self._world.platform.send(wake)
+
+
+class World:
+    """Everything there is in one history.
+
+    Args:
+        mode: "queue" or "rows", the model of the platform.
+        lease: milliseconds.
+        single_writer: False for a store that checks neither guards nor soft fences.
+        options: passed on to each Driver.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        seed: int = 0,
+        instances: int = 1,
+        mode: str = "rows",
+        lease: int = 60_000,
+        single_writer: bool = True,
+        tokens: bool = True,
+        options: dict[str, Any] | None = None,
+        director: Director | None = None,
+        start_at: int = 1_700_000_000_000,
+    ) -> None:
+        self.app = app
+        self.random = Random(seed)
+        self.clock = VirtualClock(start_at)
+        self.loop: VirtualLoop = VirtualLoop(self.clock)  # type: ignore[abstract]
+        self.store = MemoryStore()
+        self.single_writer = single_writer
+        self.lease = lease
+        self.mode = mode
+        self.options = options or {}
+        self.director = director
+        visibility = lease + 30_000
+        self.platform: Platform = (
+            Queue(self.clock, visibility, tokens=tokens)
+            if mode == "queue"
+            else Rows(self.clock, self.store, visibility)
+        )
+        self.settle_delay = SETTLE_DELAY
+        self.shuffle = False
+        self.errors: list[BaseException] = []
+        self.events: list[Event] = []
+        self.verbose = True
+        self.executions: Counter[tuple[str, str]] = Counter()
+        self.tallies: dict[tuple[str, bool], Tally] = {}
+        self.observers: list[Callable[[], None]] = []
+        self.readers: list[Callable[[Caller, str, list[Row]], None]] = []
+        self.writers: list[Callable[[Caller, Commit, dict[str, Row | None]], None]] = []
+        self.listeners: list[Callable[[Event], None]] = []
+        self.holds: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._held = 0
+        self._turns = 0
+        self._named = 0
+        self.callers: dict[str, Caller] = {}
+        self.wanted = instances
+        self.instances: list[Instance] = []
+        for _ in range(instances):
+            self.add_instance()
+
+    # Who there is.
+
+    def make_service(self, caller: Caller) -> Service:
+        config = Config(settle_delay=self.settle_delay)
+        return Service(caller.store, caller.waker, caller.clock, config=config)
+
+    def make_driver(self, instance: Instance) -> Driver:
+        options = dict(self.options)
+        budget = options.pop("budget", None)
+        if budget is not None:
+            options["remaining"] = lambda: instance.started + budget - instance.clock.now()
+        return Driver(
+            self.app,
+            instance.store,
+            instance.waker,
+            instance.clock,
+            service=instance.service,
+            pid=instance.name,
+            lease=self.lease,
+            tell=lambda kind, id, /, **detail: self.tell(instance, kind, id, **detail),
+            **options,
+        )
+
+    def add_instance(self) -> Instance:
+        self._named += 1
+        instance = Instance(self, f"i{self._named}")
+        self.instances.append(instance)
+        self.callers[instance.name] = instance
+        return instance
+
+    def dead(self, pid: str) -> bool:
+        """Whether the process that bears this name on a lease is certainly dead."""
+        caller = self.callers.get(pid.partition("/")[0])
+        return caller is not None and not caller.alive
+
+    def kill(self) -> None:
+        """Every instance dies now, and fresh ones stand ready."""
+        for instance in self.instances:
+            instance.crash()
+        self.loop.drain()
+
+    def tell(self, caller: Caller, kind: str, id: str, /, **detail: Any) -> None:
+        if kind == "step":
+            self.executions[detail["name"], id] += 1
+        elif kind == "acquired":
+            self.tally(id, client=False).invocations += 1
+        event = Event(self.clock.now(), caller.name, kind, id, detail)
+        if self.verbose:
+            self.events.append(event)
+        for listener in self.listeners:
+            listener(event)
+
+    # What it costs.
+
+    def tally(self, id: str, *, client: bool) -> Tally:
+        key = (origin_of(id), client)
+        found = self.tallies.get(key)
+        if found is None:
+            found = self.tallies[key] = Tally()
+        return found
+
+    def count(self, caller: Caller, what: str, id: str) -> Tally:
+        tally = self.tally(_payer.get() or id, client=caller.client)
+        tally.counts[what] += 1
+        return tally
+
+    # What happens.
+
+    async def commit(self, caller: Caller, commit: Commit) -> Refused | None:
+        """The store's commit, as a store of this kind would do it."""
+        if not self.single_writer:
+            fence = commit.fence
+            commit = commit._replace(guards=(), fence=None if fence is not None and fence.soft else fence)
+        if not self.writers:
+            return await self.store.commit(commit)
+        before = {put.row.id: self.store._rows.get(put.row.id) for put in commit.puts}
+        refused = await self.store.commit(commit)
+        if refused is None:
+            for writer in self.writers:
+                writer(caller, commit, before)
+        return refused
+
+    async def hold(self, caller: Caller, until: int) -> None:
+        """Let a call wait until an instant, and until the scheduler picks it."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        self._held += 1
+        self.holds.append((until, self._held, future))
+        caller.stalled += 1
+        try:
+            await future
+        finally:
+            caller.stalled -= 1
+
+    def turn(self, until: int) -> bool:
+        """Let one thing happen, moving time where it must move, but not beyond `until`. False when there is nothing."""
+        self.loop.drain()
+        self._raise_errors()
+        now = self.clock.now()
+        due = self.platform.due()
+        free = [hold for hold in self.holds if hold[0] <= now]
+        if due or free:
+            self._turns += 1
+            if self._turns > _BUSY_TURNS:
+                raise Stuck("the same instant goes on for ever:\n" + self.trace())
+            if self.shuffle:
+                index = self.random.randrange(len(due) + len(free))
+            else:
+                index = 0
+            if index < len(due):
+                self.deliver(due[index])
+            else:
+                hold = free[index - len(due)]
+                self.holds.remove(hold)
+                if not hold[2].done():
+                    hold[2].set_result(None)
+            self.loop.drain()
+            return True
+        moments = [at for at, _, _ in self.holds]
+        for moment in (self.platform.next_at(), self.loop.next_at()):
+            if moment is not None:
+                moments.append(moment)
+        if not moments:
+            return False
+        at = min(moments)
+        if at > until:
+            return False
+        if at > now:
+            self._turns = 0
+            self.clock.set(at)
+        else:
+            self._turns += 1
+        self.loop.wake()
+        self.loop.drain()
+        return True
+
+    def deliver(self, message: Message) -> None:
+        """Call an instance with a message."""
+        instance = self.choose()
+        self.platform.take(message)
+        instance.started = instance.clock.now()
+        task = self.loop.create_task(self._deliver(instance, message))
+        instance.tasks[task] = message
+        self.loop.drain()
+
+    def choose(self) -> Instance:
+        self.instances = [one for one in self.instances if one.alive]
+        while len(self.instances) < self.wanted:
+            self.add_instance()
+        ready = [one for one in self.instances if self.shuffle or not one.stalled]
+        if not ready:
+            return self.add_instance()
+        return ready[0] if len(ready) == 1 else self.random.choice(ready)
+
+    async def _deliver(self, instance: Instance, message: Message) -> None:
+        _payer.set(origin_of(message.wake.id))
+        platform = self.platform
+        self.count(instance, "delivered", message.wake.id)
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            try:
+                answer = await instance.driver.deliver(
+                    message.wake, held=not platform.by_row, key="" if platform.by_row else message.key
+                )
+            except PlatformError as error:
+                if instance.alive:
+                    self.tell(instance, "trouble", message.wake.id, error=f"{type(error).__name__}: {error}")
+                    platform.failed(message)
+                return
+            if instance.alive:
+                platform.answered(message, answer)
+        except Crashed:
+            return
+        except asyncio.CancelledError:
+            if instance.alive:
+                raise
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            instance.tasks.pop(task, None)
+
+    def _raise_errors(self) -> None:
+        if self.errors:
+            error = self.errors[0]
+            self.errors = []
+            raise Stuck(f"an invocation raised {type(error).__name__}: {error}\n{self.trace()}") from error
+
+    def complete(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a client's call to its end, the rest of the world going on where the call has to wait."""
+        task = self.loop.create_task(coroutine)
+        self.loop.drain()
+        while not task.done():
+            if not self.turn(self.clock.now() + 10 * self.platform.visibility):
+                task.cancel()
+                self.loop.drain()
+                raise Stuck("a client's call never ended:\n" + self.trace())
+        return task.result()  # type: ignore[no-any-return]
+
+    @property
+    def idle(self) -> bool:
+        """Nobody is at work: what there is, waits."""
+        return not any(instance.tasks for instance in self.instances)
+
+    def trace(self, last: int = 60) -> str:
+        return "\n".join(str(event) for event in self.events[-last:])
+
+
+def _size(row: Row) -> int:
+    return sum(len(cell) for cell in row if isinstance(cell, str))
+
+
+def _read(tally: Tally, rows: Any) -> None:
+    for row in rows:
+        tally.rows_read += 1
+        tally.characters_read += _size(row)
+
+
+__all__ = ["DONE", "Caller", "Crashed", "Director", "Event", "Instance", "Stuck", "Tally", "World"]
