@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from .clock import Clock
 from .engine import Body, DurableFuture
 from .errors import LeaseLost
+from .folding import Entry
 from .ids import origin_of
 from .invocation import Invocation
 from .journal import read, read_arrivals
@@ -71,6 +72,8 @@ class Kept(NamedTuple):
     backoff: Mapping[str, tuple[int, DurableFuture[Any]]]
     loose: dict[str, Record]
     foreign: Mapping[str, str]
+    tail: list[Entry]
+    folds: int
     arrived: Mapping[str, Record] = {}
 
 
@@ -86,6 +89,7 @@ class Driver:
         margin: milliseconds to keep for letting go.
         moment: milliseconds that are waited through rather than suspended for.
         cache: how many suspended bodies are kept warm.
+        fold_after: how many deliveries are folded into one record, once there are so many.
         use_threads: run blocking steps beside the loop: "never", "auto" (when others run too) or "always".
         dead: tells of a holder's pid that it is certainly dead.
         tell: is told of what happens, for people and tests.
@@ -107,6 +111,7 @@ class Driver:
         margin: int = 2_000,
         moment: int = 0,
         cache: int = 64,
+        fold_after: int = 512,
         use_threads: str = "never",
         dead: Callable[[str], bool] | None = None,
         tell: Tell | None = None,
@@ -125,6 +130,7 @@ class Driver:
         self.margin = margin
         self.moment = moment
         self.tell: Tell = tell if tell is not None else _silent
+        self.fold_after = fold_after
         self._use_threads = use_threads
         self._dead = dead
         self._cache: OrderedDict[str, Kept] = OrderedDict()
@@ -294,6 +300,8 @@ class Driver:
             invocation.backoff,
             invocation.recorder.loose,
             invocation.children.foreign,
+            invocation.recorder.tail,
+            invocation.recorder.folds,
         )
         while len(self._cache) > self._cache_size:
             _, oldest = self._cache.popitem(last=False)

@@ -169,6 +169,7 @@ class Body:
         self.generation = generation
         self.created_at = created_at
         self.now_ms = created_at
+        self.began_at = created_at
         self.loop = Loop(self)  # type: ignore[abstract]  # what it lacks, it refuses
         self.scope = Scope(self, id, child_prefix(id, generation))
         self.ops: dict[str, DurableFuture[Any]] = {}
@@ -201,6 +202,7 @@ class Body:
             NondeterminismError: the body does something else than the record says.
             RealIOError, Panic: as the body raised them.
         """
+        self.began_at = at
         self.now_ms = max(self.now_ms, at)
         self._history = history
         total = len(history)

@@ -10,10 +10,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .errors import LeaseLost
+from .folding import trimmed
 from .lifecycle import acquire, halt, heartbeat, release
 from .ports import Fence, Guard, Refused
 from .promise import Record, State, Task, from_row
-from .writer import Change, Written
+from .writer import Change, Entity, Written
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -35,6 +36,7 @@ class Holding:
         self._covered = (record.id,) if held else ()
         self._holder = holder
         self._hand = holder.rpartition("/")[2] if "/" in holder else ""
+        self.folded = 0
         self._beat: asyncio.Task[None] | None = None
 
     @property
@@ -83,11 +85,19 @@ class Holding:
             raise LeaseLost(self.id)
 
     async def _take(self, changes: list[Change], fence: Fence | None) -> bool:
+        changes[0] = (self.record, self._trimmed(changes[0][1]))
         written = await self.driver.writer.commit(changes, fence=fence, covered=self._covered, hand=self._hand)
         if isinstance(written, Refused):
             return False
         self._adopt(written)
         return True
+
+    def _trimmed(self, changed: Entity) -> Entity:
+        """Without the segments that folds have taken the place of."""
+        if not self.folded or not isinstance(changed, Record) or changed.task is None:
+            return changed
+        segments = trimmed(changed.task.segments, self.folded)
+        return changed._replace(task=changed.task._replace(segments=segments))
 
     def _adopt(self, written: Written) -> None:
         record = written.entities[0]
@@ -109,7 +119,11 @@ class Holding:
             if changed is None:
                 break
             written = await self.driver.writer.commit(
-                [(self.record, changed)], fence=self.fence(), deletes=deletes, guards=guards, hand=self._hand
+                [(self.record, self._trimmed(changed))],
+                fence=self.fence(),
+                deletes=deletes,
+                guards=guards,
+                hand=self._hand,
             )
             if isinstance(written, Written):
                 self._adopt(written)

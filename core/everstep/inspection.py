@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .clock import NEVER, to_datetime
 from .codec import Codec
 from .errors import DecodeError, InvalidArgument, NotFound
+from .folding import folded_records
 from .ids import child_prefix
 from .ports import Query
 from .promise import Kind, Record, Row, Schedule, State, TaskState, due_at, from_row, leaves, project
@@ -123,13 +124,17 @@ async def tree_of(client: Client, id: str) -> TreeView:
         seen.add(branch)
         rows = await client.store.branch(branch)
         for row in rows:
+            if row.kind == Kind.FOLD:
+                for folded in folded_records(row):
+                    views[folded.id] = await view_of(folded, client.codec)
+                continue
             record = project(from_row(row), now)
             views[row.id] = await view_of(record, client.codec)
             if row.task is not None and row.id != branch:
                 pending.append(row.id)
         own = next((row for row in rows if row.id == branch), None)
         if own is not None:
-            for timer in timer_views(from_row(own), now, [row.id for row in rows]):
+            for timer in timer_views(from_row(own), now, views):
                 views.setdefault(timer.id, timer)
     if id not in views:
         raise NotFound(f"no promise {id!r}")

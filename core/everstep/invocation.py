@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _POLL_FIRST = 60_000
 _POLL_LAST = 3_600_000
+_SEGMENTS = 64
 _WAITS_FOR_NOTHING = (
     "the body waits for something that nothing durable will ever complete "
     "(an asyncio.Event, Queue or future that nobody sets)"
@@ -67,7 +68,9 @@ class Invocation:
 
     def _use(self, journal: Journal, kept: Kept | None = None) -> None:
         self.journal = journal
-        self.recorder = Recorder(self.holding, journal.revs, journal.loose)
+        tail, folds = (kept.tail, kept.folds) if kept is not None else (journal.tail, journal.folds)
+        self.recorder = Recorder(self.holding, journal.revs, journal.loose, tail, folds)
+        self.holding.folded = journal.length - len(tail)
         known = kept.known if kept is not None else dict.fromkeys(journal.created, State.PENDING)
         self.children = Children(self.holding, self.recorder, known)
 
@@ -82,6 +85,8 @@ class Invocation:
         for pending, _ in journal.overdue:
             self.recorder.revs[pending.id] += 1
         task = self.holding.task
+        for id in journal.inbox:
+            self.recorder.note(id, task.segments[-1].at, None)
         self.driver.tell("acquired", self.id, version=task.version, replayed=journal.length)
         return True
 
@@ -136,7 +141,7 @@ class Invocation:
         )
         segment = task.segments[-1]
         history = [*journal.history, *[(id, segment.at) for id in segment.inbox]]
-        if len(task.segments) == 1:
+        if len(task.segments) == 1 and not journal.folds:
             body.first_life()
         began_at = journal.began_at if journal.began_at is not None else segment.at
         body.start(history, began_at, live_from=len(journal.history))
@@ -357,12 +362,15 @@ class Invocation:
             written = [await self.recorder.complete(batch[0], first)]
         else:
             written = await all_of([self.recorder.complete(item, first + index) for index, item in enumerate(batch)])
-        for item, (state, value) in zip(batch, written, strict=True):
+        for item, (state, value, row) in zip(batch, written, strict=True):
+            self.recorder.note(item.key, item.at, row)
             self.children.foreign.pop(item.key, None)
             if item.op is None or item.op.kind != Kind.TIMER:
                 self.steps_done += 1
             body.deliver(item.key, item.at, Completion(state, value))
             self.driver.tell("delivered", item.key, state=state.value)
+        if len(self.recorder.tail) >= self.driver.fold_after:
+            await self.recorder.fold(body.began_at)
 
     # Letting go.
 
@@ -376,6 +384,8 @@ class Invocation:
             await holding.halt(_WAITS_FOR_NOTHING)
             body.drop()
             return True
+        if len(holding.task.segments) > _SEGMENTS:
+            await self.recorder.fold(body.began_at)
         age = max(now - holding.record.created_at, _POLL_FIRST)
         waiting = suspend(
             holding.record,
@@ -429,6 +439,7 @@ class Invocation:
         await self.holding.readmit(inbox, body.delivered, overdue, suspended=suspended)
         for id in inbox:
             self.children.known[id] = shown[id].state
+            self.recorder.note(id, now, None)
             value = self._codec.decode(await self._codec.internalize(shown[id].value))
             body.deliver(id, now, Completion(shown[id].state, value))
         return True

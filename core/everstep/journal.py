@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from .codec import Codec
 from .engine import Recorded
 from .errors import DecodeError
+from .folding import Entry, unfold
 from .ids import child_prefix
 from .promise import _STATES, Kind, Record, Row, Segment, State, from_row, project
 
-_LOCAL = (Kind.STEP, Kind.CHILD, Kind.TIMER, Kind.DETACHED)
+_LOCAL = (Kind.STEP, Kind.CHILD, Kind.TIMER, Kind.DETACHED, Kind.FOLD)
 
 
 class Journal(NamedTuple):
@@ -27,7 +28,7 @@ class Journal(NamedTuple):
     `history` is in delivery order with instants (milliseconds), `length` long even where it was not read; `inbox` are
     completions that the next acquisition delivers first; `created` are promises the store knows and history does not
     deliver; `loose` are local records outside history, orphans and failed attempts; `overdue` are records to be written
-    as settled by their deadline.
+    as settled by their deadline; `tail` is the history that is not in one of the `folds` yet.
     """
 
     history: list[tuple[str, int]]
@@ -41,11 +42,13 @@ class Journal(NamedTuple):
     stale: list[str]
     overdue: list[tuple[Record, Record]]
     progressed: bool
+    tail: list[Entry]
+    folds: int
 
 
 def fresh() -> Journal:
     """The journal of a generation that begins."""
-    return Journal([], 0, None, {}, {}, (), {}, {}, [], [], True)
+    return Journal([], 0, None, {}, {}, (), {}, {}, [], [], True, [], 0)
 
 
 async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> Journal:
@@ -59,9 +62,16 @@ async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> J
     generations = f"{record.id}.g" if task.generation == 1 else "\0"
     own = {row[0]: row for row in rows if row[0].startswith(prefix) and not row[0].startswith(generations)}
     stale = [row[0] for row in rows if row[0] not in own and row[0] != record.id and row[2] in _LOCAL]
-    history, progressed = _history(task.segments, own)
+    try:
+        folds = unfold([own.pop(row[0]) for row in rows if row[2] == Kind.FOLD and row[0] in own])
+    except (ValueError, TypeError, LookupError) as error:
+        raise DecodeError(f"{record.id}: a fold of its history is damaged: {error}") from None
+    history, progressed = _history(task.segments, own, folds.history)
     delivered = {id for id, _ in history}
-    recorded = await _decode([row for id, row in own.items() if id in delivered], codec)
+    recorded = {
+        entry[0]: Recorded(entry[2], entry[4] or ["", []], _STATES[entry[3]], entry[5]) for entry in folds.local
+    }
+    recorded.update(await _decode([*folds.special, *[row for id, row in own.items() if id in delivered]], codec))
     created: dict[str, Recorded] = {}
     loose: dict[str, Record] = {}
     arrived: list[tuple[int, str]] = []
@@ -83,7 +93,7 @@ async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> J
     return Journal(
         history,
         len(history),
-        task.segments[0].at if task.segments else None,
+        folds.began_at if folds.folds else task.segments[0].at if task.segments else None,
         recorded,
         created,
         _inbox(arrived, record, loose, delivered, now),
@@ -92,19 +102,32 @@ async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> J
         stale,
         overdue,
         progressed,
+        [Entry(id, at, _local(own.get(id))) for id, at in history[len(folds.history) :]],
+        folds.folds,
     )
 
 
-def _history(segments: Sequence[Segment], own: Mapping[str, Row]) -> tuple[list[tuple[str, int]], bool]:
-    """Ids in delivery order with their instants; and whether the last epoch added to them."""
+def _local(row: Row | None) -> Row | None:
+    return row if row is not None and row[2] in _LOCAL else None
+
+
+def _history(
+    segments: Sequence[Segment], own: Mapping[str, Row], folded: list[tuple[str, int]]
+) -> tuple[list[tuple[str, int]], bool]:
+    """Ids in delivery order with their instants; and whether the last epoch added to them.
+
+    A segment that began before the end of the folds has delivered its inbox in them.
+    """
     stamped = {(row[7], row[8]): row for row in own.values() if row[7] is not None}
-    history: list[tuple[str, int]] = []
+    history = list(folded)
+    settled = len(folded)
     before = 0
     for segment in segments:
-        del history[segment.start :]
-        history.extend([(id, segment.at) for id in segment.inbox])
-        before = len(history)
-        epoch, n = segment.epoch, before + 1
+        before = segment.start + len(segment.inbox)
+        if segment.start >= settled:
+            del history[segment.start :]
+            history.extend([(id, segment.at) for id in segment.inbox])
+        epoch, n = segment.epoch, len(history) + 1
         while (row := stamped.get((epoch, n))) is not None:
             history.append((row[0], row[13] or segment.at))
             n += 1
@@ -152,7 +175,7 @@ async def read_arrivals(
         recorded[row.id] = entries[row.id]._replace(state=shown.state)
         arrived.append((shown.settled_at or now, row.id))
     inbox = _inbox(arrived, record, loose, (), now)
-    return Journal([], delivered, None, recorded, {}, inbox, loose, revs, [], overdue, True)
+    return Journal([], delivered, None, recorded, {}, inbox, loose, revs, [], overdue, True, [], 0)
 
 
 async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
@@ -167,7 +190,7 @@ async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
         parsed = [_parse(row, text) for row, text in zip([row for row in plain for _ in "ab"], texts, strict=True)]
     entries = zip([row[2] for row in plain], parsed[::2], [_STATES[row[3]] for row in plain], parsed[1::2], strict=True)
     found: dict[str, Recorded] = dict(
-        zip([row[0] for row in plain], map(tuple.__new__, repeat(Recorded), entries), strict=True)  # type: ignore[arg-type]
+        zip([row[0] for row in plain], map(tuple.__new__, repeat(Recorded), entries), strict=True)
     )
     if len(plain) < len(rows):
         for row in rows:

@@ -88,6 +88,11 @@ class Store(Protocol):
         """True where a commit sees every earlier commit of its origin and checks `guards` with it (rule W4)."""
         ...
 
+    @property
+    def folds(self) -> bool:
+        """True where deleting rows is cheap, so that folding a history pays."""
+        ...
+
     async def load(self, ids: Sequence[str]) -> dict[str, Row]:
         """The rows of these ids that exist; ids may span origins."""
         ...

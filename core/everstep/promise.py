@@ -45,6 +45,7 @@ class Kind:
     DETACHED = "detached"
     ROOT = "root"
     SCHEDULE = "schedule"
+    FOLD = "fold"
     FOREIGN = ""
 
 

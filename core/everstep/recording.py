@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .engine import DurableFuture
 from .errors import LeaseLost
-from .ids import origin_of
+from .folding import Entry, fold_row
+from .ids import child_prefix, origin_of
 from .ports import Commit, Put
 from .promise import EMPTY, Kind, Payload, Record, Row, Stamp, State, from_row, to_row
 
 if TYPE_CHECKING:
     from .holding import Holding
     from .steps import FailedForNow
+
+
+_LARGE = 4096
 
 
 class Ready(NamedTuple):
@@ -36,15 +40,20 @@ class Recorder:
     Args:
         revs: the rev of each record of the branch.
         loose: local records outside history: orphans and failed attempts.
+        tail: the history that is not in one of the `folds` yet.
     """
 
-    def __init__(self, holding: Holding, revs: dict[str, int], loose: dict[str, Record]) -> None:
+    def __init__(
+        self, holding: Holding, revs: dict[str, int], loose: dict[str, Record], tail: list[Entry], folds: int
+    ) -> None:
         self._holding = holding
         self._store = holding.driver.store
         self._codec = holding.driver.app.codec
         self._origin = origin_of(holding.id)
         self.revs = revs
         self.loose = loose
+        self.tail = tail
+        self.folds = folds
 
     def attempts(self, op: DurableFuture[Any]) -> int:
         """How often this step has failed already."""
@@ -65,8 +74,8 @@ class Recorder:
         loose = self.loose.get(op.key)
         return loose.retry_at if loose is not None and loose.pending and loose.param == op.param else None
 
-    async def complete(self, item: Ready, n: int) -> tuple[State, Any]:
-        """Write one completion as delivery number `n`; returns what stands: its state and its plain value.
+    async def complete(self, item: Ready, n: int) -> tuple[State, Any, Row]:
+        """Write one completion as delivery number `n`; returns what stands: state, plain value and row.
 
         Raises:
             LeaseLost: another holder took over.
@@ -109,7 +118,7 @@ class Recorder:
         self.revs[key] = expect + 1
         if payload.headers:
             payload = await self._codec.internalize(payload)
-        return state, self._codec.decode(payload)
+        return state, self._codec.decode(payload), row
 
     def _row(
         self,
@@ -161,6 +170,32 @@ class Recorder:
             None,
             None,
         )
+
+    def note(self, id: str, at: int, row: Row | None) -> None:
+        """A delivery became part of history. What is large stays a record of its own when it is folded."""
+        if row is not None and len(row[9] or "") + len(row[10] or "") > _LARGE:
+            row = None
+        self.tail.append(Entry(id, at, row))
+
+    async def fold(self, began_at: int) -> None:
+        """Fold the tail of history into one record, so that later loads read few (rule P3). Raises LeaseLost."""
+        holding = self._holding
+        entries = self.tail
+        if not self._store.folds:
+            entries = [Entry(entry.id, entry.at, None) for entry in entries]
+        prefix = child_prefix(holding.id, holding.task.generation)
+        row = fold_row(holding.id, prefix, self.folds + 1, began_at, entries)
+        gone = tuple([entry.id for entry in entries if entry.row is not None])
+        refused = await self._store.commit(Commit(self._origin, (Put(row, 0),), gone, holding.fence()))
+        if refused is not None:
+            raise LeaseLost(holding.id)
+        for id in gone:
+            del self.revs[id]
+        self.revs[row.id] = 1
+        self.folds += 1
+        holding.folded += len(entries)
+        self.tail = []
+        holding.driver.tell("folded", holding.id, entries=len(entries))
 
     async def fail(self, op: DurableFuture[Any], outcome: FailedForNow) -> int:
         """Record a failed attempt; the count is durable. Returns when the next one is due. Raises LeaseLost."""

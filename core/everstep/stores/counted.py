@@ -21,6 +21,7 @@ class Counted:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.single_writer = store.single_writer
+        self.folds = store.folds
         self.reset()
 
     def reset(self) -> None:

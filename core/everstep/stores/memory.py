@@ -18,6 +18,7 @@ class MemoryStore:
     """Rows of this process; gone with it."""
 
     single_writer = True
+    folds = True
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}

@@ -80,6 +80,7 @@ class SqliteStore:
     """
 
     single_writer = True
+    folds = True
 
     def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "full", timeout: float = 5.0) -> None:
         self.path = os.path.abspath(os.fspath(path))
