@@ -71,7 +71,7 @@ def test_a_sleeping_loop_is_poked_by_a_send_and_by_an_earlier_alarm_only() -> No
         await waker.arm(Wake("farther"), 2000)
         seen.append(await waker.wait(0))
         await waker.arm(Wake("near"), 500)
-        seen += [await waker.wait(), waker.next_at(), waker.take(500), waker.next_at()]
+        seen += [await waker.wait(0), waker.next_at(), waker.take(500), waker.next_at()]
         waiting = asyncio.create_task(waker.wait())
         await asyncio.sleep(0)
         assert not waiting.done()

@@ -323,6 +323,25 @@ def test_a_lock_that_is_not_given_up_makes_it_unavailable(path: Path) -> None:
     assert list(contents(path)) == ["a", "b"]
 
 
+def test_opening_waits_where_sqlite_itself_does_not(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process is creating the same file: the switch to WAL is refused at once, whatever the timeout."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable):
+        SqliteStore(path, timeout=0)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr("everstep.stores.sqlite_file.time.sleep", sleep)
+    asyncio.run(SqliteStore(path, timeout=60).close())
+    other.close()
+    assert len(waits) == 3
+
+
 def test_what_cannot_be_bound_is_a_store_error_that_names_the_id(store: SqliteStore) -> None:
     async def scenario() -> None:
         for changes in ({"value": "\ud800"}, {"created_at": 2**63}):

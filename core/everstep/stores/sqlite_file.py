@@ -102,8 +102,7 @@ class Place:
 
     def _recognise(self, connection: sqlite3.Connection) -> bool:
         """True for a database of ours, False for a new file; raises for what must not be touched."""
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        application, version, objects = _marks(connection)
         if application == APPLICATION_ID:
             if version > SCHEMA_VERSION:
                 raise StoreTooNew(
@@ -111,8 +110,7 @@ class Place:
                     f"{SCHEMA_VERSION}); upgrade everstep"
                 )
             return True
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application or version or tables:
+        if application or version or objects:
             raise StoreError(f"{self.path}: is the database of another program; give Everstep a file of its own")
         return False
 
@@ -141,3 +139,18 @@ class Place:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Application id, user version and number of objects, of one instant: another process may be creating them."""
+    outer = connection.in_transaction
+    if not outer:
+        connection.execute("BEGIN")
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    finally:
+        if not outer and connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return application, version, objects
