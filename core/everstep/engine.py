@@ -480,6 +480,7 @@ class Body:
 
     def _issue(self, op: DurableFuture[Any]) -> None:
         """An operation that history does not deliver: check it against the store, or validate it as new work."""
+        self.loop.alive()
         id = op.key
         if id in self._fired:
             self._diverge(id, "a timer", describe(op))
@@ -501,6 +502,7 @@ class Body:
         return record.args == args and record.kwargs == kwargs
 
     def _check_timer(self, id: str, at: int) -> None:
+        self.loop.alive()
         record = self._recorded.get(id) or self._created.pop(id, None)
         if record is not None and record.kind != Kind.TIMER:
             self._diverge(id, describe_recorded(record), "a timer")

@@ -66,6 +66,10 @@ class RealIOError(BaseException):
     """
 
 
+class UnorderedError(RealIOError):
+    """A workflow body asked asyncio for something whose order differs from replay to replay (rule P4)."""
+
+
 class NondeterminismError(EverstepError):
     """The body no longer does what the record says it did.
 

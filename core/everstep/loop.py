@@ -11,12 +11,12 @@ import asyncio
 import collections
 import sys
 import weakref
-from asyncio import events, futures, tasks
+from asyncio import events, tasks
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context as ContextVars
 from typing import Any, Protocol
 
-from .errors import RealIOError
+from .errors import ControlFlow, RealIOError, UnorderedError
 
 
 class Host(Protocol):
@@ -47,6 +47,31 @@ class WorkflowTask(tasks.Task[Any]):
         return self.number
 
 
+class WorkflowFuture(asyncio.Future[Any]):
+    """A future of the loop, hashed by creation number as tasks are (rule P4)."""
+
+    __slots__ = ("number",)
+    number: int
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class _Abandoned(ControlFlow):
+    """Keeps the cleanup of a body that is let go from asking for more."""
+
+
+_EAGER = getattr(asyncio, "eager_task_factory", None)
+_ENSURE = tuple(
+    function.__code__ for name in ("ensure_future", "_ensure_future") if (function := getattr(tasks, name, None))
+)
+_AS_COMPLETED = tuple(
+    code
+    for function in (tasks.as_completed, vars(getattr(tasks, "_AsCompletedIterator", tasks)).get("__init__"))
+    if (code := getattr(function, "__code__", None)) is not None
+)
+
+
 class Loop(asyncio.AbstractEventLoop):
     """The loop one workflow body runs on."""
 
@@ -54,6 +79,7 @@ class Loop(asyncio.AbstractEventLoop):
         self.ready: collections.deque[events.Handle] = collections.deque()
         self.refused: BaseException | None = None
         self.stopped = False
+        self.abandoned = False
         self.timer_handles: dict[str, DurableTimer] = {}
         self.unhandled: list[dict[str, Any]] = []
         self._host = host
@@ -102,12 +128,32 @@ class Loop(asyncio.AbstractEventLoop):
             raise self.refused
 
     def abandon(self) -> None:
-        """Drop the body: nothing of it runs again, and nothing of it warns."""
-        self.stopped = True
+        """Drop the body: nothing of it runs again, and nothing of it warns.
+
+        What waits is closed here rather than whenever the collector comes by: a `finally` that asks for more would
+        otherwise complain at some later time, or ask the loop that happens to run then.
+        """
+        self.stopped = self.abandoned = True
         self.ready.clear()
-        for task in list(self._tasks):
-            if not task.done():
+        left = sorted((task for task in self._tasks if not task.done()), key=lambda task: task.number)
+        if not left:
+            return
+        outer = events._get_running_loop()
+        events._set_running_loop(None)
+        events._set_running_loop(self)
+        try:
+            for task in left:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close(task.get_coro())
+        finally:
+            events._set_running_loop(None)
+            events._set_running_loop(outer)
+        self.ready.clear()
+
+    def alive(self) -> None:
+        """Raises control flow once the body was let go."""
+        if self.abandoned:
+            raise _Abandoned("the body was let go")
 
     def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self.stopped:
@@ -136,6 +182,7 @@ class Loop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: ContextVars | None = None
     ) -> events.TimerHandle:
+        self.alive()
         handle = DurableTimer(when, callback, args, self, context)
         handle._scheduled = True  # type: ignore[attr-defined]  # otherwise cancel() does not tell the loop
         handle.key = self._host.arm_timer(when)
@@ -152,7 +199,10 @@ class Loop(asyncio.AbstractEventLoop):
             self._host.disarm_timer(handle.key)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return futures.Future(loop=self)
+        self.alive()
+        future = WorkflowFuture(loop=self)
+        future.number = self.next_number()
+        return future
 
     def create_task(  # type: ignore[override]
         self,
@@ -162,11 +212,18 @@ class Loop(asyncio.AbstractEventLoop):
         context: ContextVars | None = None,
         **options: Any,
     ) -> tasks.Task[Any]:
+        if self.abandoned:
+            coro.close()
+            self.alive()
+        if sys._getframe(1).f_code in _ENSURE:
+            self._refuse_unordered()
         if self._factory is not None:
-            task: tasks.Task[Any] = self._factory(self, coro, context=context, **options)
-            if name is not None:
-                task.set_name(name)
-            return task
+            if self._factory is not _EAGER:
+                task: tasks.Task[Any] = self._factory(self, coro, context=context, **options)
+                if name is not None:
+                    task.set_name(name)
+                return task
+            options.setdefault("eager_start", True)
         number = self.next_number()
         # The default name is a counter of the whole process, which a replay would not repeat.
         created = WorkflowTask.__new__(WorkflowTask)
@@ -174,6 +231,21 @@ class Loop(asyncio.AbstractEventLoop):
         created.__init__(coro, loop=self, name=name or f"task-{number}", context=context, **options)  # type: ignore[misc]
         self._tasks.add(created)
         return created
+
+    def _refuse_unordered(self) -> None:
+        """asyncio.as_completed puts its coroutines into a set before it makes tasks of them (rule P4)."""
+        frame = sys._getframe(2)
+        for _ in range(3):  # the function itself, or a comprehension in it, and ensure_future may be two
+            if frame.f_back is None:
+                return
+            frame = frame.f_back
+            if frame.f_code in _AS_COMPLETED:
+                raise self.refuse(
+                    UnorderedError(
+                        "asyncio.as_completed() over bare coroutines starts them in an order that no replay repeats; "
+                        "make tasks of them first: asyncio.create_task(...)"
+                    )
+                )
 
     def set_task_factory(self, factory: Any) -> None:
         self._factory = factory
@@ -193,6 +265,15 @@ class Loop(asyncio.AbstractEventLoop):
     async def shutdown_asyncgens(self) -> None:
         for generator in list(self._generators):
             await generator.aclose()
+
+
+def _close(coroutine: Any) -> None:
+    for _ in range(8):  # a cleanup may wait several times
+        try:
+            coroutine.close()
+            return
+        except BaseException:
+            continue
 
 
 _REFUSED = [
