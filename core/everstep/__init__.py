@@ -35,6 +35,7 @@ from .errors import (
     StoreTooNew,
     StoreUnavailable,
     UnknownFunction,
+    UnorderedError,
     UsageError,
     WakerError,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "StoreUnavailable",
     "SyncClient",
     "UnknownFunction",
+    "UnorderedError",
     "UsageError",
     "WakerError",
     "Workflow",
