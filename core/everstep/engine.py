@@ -316,6 +316,7 @@ class Body:
         trees: list[Tree] = list(singles)
         for how, members in groups.values():
             trees.append(members[0] if len(members) == 1 else (how, *members))
+        trees = list(dict.fromkeys(trees))
         return trees[0] if len(trees) == 1 else ("any", *trees)
 
     def drop(self) -> None:

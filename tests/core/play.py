@@ -6,7 +6,6 @@ every prefix of what was delivered, as a cold instance would, and demands that n
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,6 +35,11 @@ class Trace(list[Any]):
 
 def say(ctx: Context, what: Any) -> None:
     ctx.dependency(Trace).append(what)
+
+
+def workflow_named(ctx: Context, name: str) -> Workflow[..., Any]:
+    """A workflow given to the play, as the body's module would have it by its name."""
+    return next(one for one in ctx._body.app.workflows if one.name == name)
 
 
 def step(id: str, name: str, *args: Any, value: Any = None, at: int = 0, **kwargs: Any) -> Delivery:
@@ -227,4 +231,3 @@ class Play:
 
     def close(self) -> None:
         self.body.drop()
-        gc.collect()
