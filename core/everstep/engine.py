@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from asyncio import tasks
+from asyncio import current_task, tasks
 from collections.abc import Generator, Mapping, Sequence
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -83,6 +83,7 @@ class DurableFuture(asyncio.Future[T]):
     which is the same unless the promise has a name of its own."""
 
     __slots__ = (
+        "_record",
         "args",
         "at",
         "attached",
@@ -113,14 +114,28 @@ class DurableFuture(asyncio.Future[T]):
     attached: str | None
     runner: tasks.Task[Any] | None
     version: int
+    _record: Recorded | None
 
     def __hash__(self) -> int:
         return int(self.key.rpartition(".")[2])  # a str hashes differently in every process (rule P4)
 
     def __await__(self) -> Generator[Any, None, T]:
         body = self.body
-        if body.next_key == self.key and body.may_deliver_inline(self):
-            return body.deliver_inline(self)  # type: ignore[no-any-return]
+        if body.next_key == self.key:
+            # The next recorded delivery is awaited: return at once where nobody can tell the difference (rule P6).
+            record = self._record
+            loop = body.loop
+            if record is not None and not (loop.ready or self._callbacks or self.done() or loop.stopped):
+                task = current_task(loop)
+                if task is not None and not task.cancelling():
+                    body.advance()
+                    del body.ops[self.key]
+                    if record[2] is State.RESOLVED:
+                        value = body.restore(self, record[3])
+                        self.set_result(value)
+                        return value  # type: ignore[no-any-return]
+                    self.set_exception(failure(record[2], record[3], self.key))
+                    return self.result()
         return (yield from super().__await__())
 
     __iter__ = __await__
@@ -183,7 +198,9 @@ class Body:
         self._recorded = recorded if recorded is not None else {}
         self._created = dict(created) if created is not None else {}
         self._armed = dict(armed) if armed is not None else {}
-        self._history: list[tuple[str, int]] = []
+        self._keys: list[str | None] = [None]
+        self._instants: list[int] = []
+        self._live_from = 0
         self._fired: frozenset[str] = frozenset()
         self._disarmed: set[str] = set()
         self._args = args
@@ -204,23 +221,21 @@ class Body:
         """
         self.began_at = at
         self.now_ms = max(self.now_ms, at)
-        self._history = history
         total = len(history)
+        self._keys = [*(id for id, _ in history), None]
+        self._instants = [instant for _, instant in history]
         live_from = total if live_from is None else live_from
         self._fired = frozenset(id for id, _ in history if id not in self._recorded)
         self._live_from = live_from
-        self._set_next(0)
+        self.next_key = self._keys[0]
         self._main = self.loop.create_task(self._run(self.scope, self.info, self._args, self._kwargs), name="main")
         self.loop.drain()
         while self.delivered < total:
             id, instant = history[self.delivered]
-            if self.delivered >= live_from:
-                self.replaying = False
-            self.delivered += 1
-            self._set_next(self.delivered)
+            self.advance()
             self._deliver(id, instant, None)
-        self._history = []
-        self.next_key = None
+        self._keys = [None]
+        self._instants = []
         self._recorded = {}
         missing = next(iter(self._created), None)
         if missing is not None:
@@ -344,7 +359,7 @@ class Body:
         op.args = args
         op.kwargs = kwargs
         op.options = options
-        record = self._recorded.get(id)
+        op._record = record = self._recorded.get(id)
         if record is None:
             self._issue(op)
         else:
@@ -422,6 +437,7 @@ class Body:
         op.args = ()
         op.kwargs = _NO_KWARGS
         op.options = NO_OPTIONS
+        op._record = None
         self._check_timer(id, at)
         self.ops[id] = op
         self.timers[id] = at
@@ -473,6 +489,7 @@ class Body:
 
     def _register(self, op: DurableFuture[Any]) -> None:
         record = self._recorded.get(op.key)
+        op._record = None if op.kind == Kind.DETACHED else record
         if record is None:
             self._issue(op)
         elif not self._same_work(op, record):
@@ -516,35 +533,23 @@ class Body:
         self.loop.refuse(error)
         raise error
 
-    def _set_next(self, position: int) -> None:
-        history = self._history
-        self.next_key = history[position][0] if position < len(history) else None
-
-    _live_from = 0
-
-    def may_deliver_inline(self, op: DurableFuture[Any]) -> bool:
-        """Whether nobody can tell the difference between waiting and returning at once (rule P6)."""
-        if self.loop.ready or self.loop.stopped or op.done() or op._callbacks or op.kind == Kind.TIMER:
-            return False
-        if op.key not in self._recorded:
-            return False
-        task = tasks.current_task(self.loop)
-        return task is not None and not task.cancelling()
-
-    def deliver_inline(self, op: DurableFuture[Any]) -> Any:
-        """Deliver the next recorded completion to the one who is about to wait for it."""
+    def advance(self) -> None:
+        """The next entry of history is delivered now."""
         position = self.delivered
         if position >= self._live_from:
             self.replaying = False
-        id, at = self._history[position]
-        self.delivered = position = position + 1
-        self._set_next(position)
+        at = self._instants[position]
         if at > self.now_ms:
             self.now_ms = at
-        del self.ops[id]
-        record = self._recorded[id]
-        self._settle(op, record.state, record.value)
-        return op.result()
+        self.delivered = position = position + 1
+        self.next_key = self._keys[position]
+
+    def restore(self, op: DurableFuture[Any], value: Any) -> Any:
+        """A recorded value as the annotated type. Raises DecodeError past the body: the data is wrong, not the work."""
+        try:
+            return value if op.info is None else op.info.restore(value)
+        except DecodeError as error:
+            raise self.loop.refuse(error) from None
 
     def _deliver(self, id: str, at: int, completion: Completion | None) -> None:
         if at > self.now_ms:
@@ -583,15 +588,7 @@ class Body:
 
     def _settle(self, op: DurableFuture[Any], state: State, value: Any) -> None:
         if state is State.RESOLVED:
-            info = op.info
-            if info is not None and op.kind != Kind.DETACHED:
-                convert = info.result
-                if convert is not None:
-                    try:
-                        value = convert(value)
-                    except DecodeError as error:
-                        raise self.loop.refuse(error) from None
-            op.set_result(value)
+            op.set_result(value if op.kind == Kind.DETACHED else self.restore(op, value))
         else:
             op.set_exception(failure(state, value, op.key))
 

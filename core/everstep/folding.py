@@ -103,7 +103,7 @@ def folded_records(row: Row) -> list[Record]:
 
 
 def trimmed(segments: tuple[Segment, ...], folded: int) -> tuple[Segment, ...]:
-    """The segments that still say something once so many entries are folded: a segment is over where the next begins."""
+    """The segments that still say something once so many entries are folded: one is over where the next begins."""
     first = 0
     while first + 1 < len(segments) and segments[first + 1].start <= folded:
         first += 1

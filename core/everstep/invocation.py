@@ -24,7 +24,7 @@ from .errors import (
 )
 from .holding import Holding
 from .ids import child_prefix, origin_of
-from .journal import Journal, fresh
+from .journal import Journal, fresh, unhurried_collector
 from .lifecycle import continue_as_new, fulfill, suspend
 from .ports import Guard
 from .promise import EMPTY, Kind, Record, State, from_row, leaves, project, satisfied
@@ -144,7 +144,8 @@ class Invocation:
         if len(task.segments) == 1 and not journal.folds:
             body.first_life()
         began_at = journal.began_at if journal.began_at is not None else segment.at
-        body.start(history, began_at, live_from=len(journal.history))
+        with unhurried_collector():
+            body.start(history, began_at, live_from=len(journal.history))
         self.driver.tell("replayed", self.id, deliveries=len(journal.history), inbox=len(segment.inbox))
         return body
 

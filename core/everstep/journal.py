@@ -7,8 +7,10 @@ whose interleaving was lost. Records of older generations are stale.
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from .engine import Recorded
 from .errors import DecodeError
 from .folding import Entry, unfold
 from .ids import child_prefix
-from .promise import _STATES, Kind, Record, Row, Segment, State, from_row, project
+from .promise import _STATES, Kind, Record, Row, Segment, State, Task, from_row, project
 
 _LOCAL = (Kind.STEP, Kind.CHILD, Kind.TIMER, Kind.DETACHED, Kind.FOLD)
 
@@ -46,6 +48,19 @@ class Journal(NamedTuple):
     folds: int
 
 
+@contextmanager
+def unhurried_collector() -> Iterator[None]:
+    """Building a large journal makes no garbage, and a collector that looks for some over and over doubles its cost."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def fresh() -> Journal:
     """The journal of a generation that begins."""
     return Journal([], 0, None, {}, {}, (), {}, {}, [], [], True, [], 0)
@@ -58,6 +73,11 @@ async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> J
     """
     task = record.task
     assert task is not None
+    with unhurried_collector():
+        return await _read(record, task, rows, codec, now)
+
+
+async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, now: int) -> Journal:
     prefix = child_prefix(record.id, task.generation)
     generations = f"{record.id}.g" if task.generation == 1 else "\0"
     own = {row[0]: row for row in rows if row[0].startswith(prefix) and not row[0].startswith(generations)}

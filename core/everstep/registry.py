@@ -78,7 +78,7 @@ class WorkflowDecorator(Protocol):
 class FunctionInfo:
     """What the engine knows of a function: its name, its signature (resolved on first use), its retry policy."""
 
-    __slots__ = ("_result", "_signature", "fn", "is_async", "name", "retry", "version", "workflow")
+    __slots__ = ("_exact", "_result", "_signature", "fn", "is_async", "name", "retry", "version", "workflow")
 
     def __init__(
         self, fn: Callable[..., Any], name: str, retry: Retry, workflow: Workflow[..., Any] | None = None
@@ -92,6 +92,7 @@ class FunctionInfo:
         self.is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
         self._signature: Signature | None = None
         self._result: Any = _UNRESOLVED
+        self._exact: type | None = None
 
     @property
     def signature(self) -> Signature:
@@ -101,12 +102,15 @@ class FunctionInfo:
             self._signature = signature_of(self.fn, skip_first=self.workflow is not None)
         return self._signature
 
-    @property
-    def result(self) -> Callable[[Any], Any] | None:
-        """Turns a stored result into the annotated type; None where nothing is to be done."""
+    def restore(self, value: Any) -> Any:
+        """A stored result as the annotated type. Raises DecodeError where it does not fit."""
+        if type(value) is self._exact:
+            return value
         if self._result is _UNRESOLVED:
             self._result = self.signature.result_coercer()
-        return self._result  # type: ignore[no-any-return]
+            wanted = self.signature.hints.get("return")
+            self._exact = wanted if wanted in (str, int, float, bool) else None
+        return value if self._result is None else self._result(value)
 
 
 _UNRESOLVED: Any = object()
