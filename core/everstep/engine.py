@@ -225,7 +225,7 @@ class Body:
         self._keys = [*(id for id, _ in history), None]
         self._instants = [instant for _, instant in history]
         live_from = total if live_from is None else live_from
-        self._fired = frozenset(id for id, _ in history if id not in self._recorded)
+        self._fired = frozenset({id for id, _ in history} - self._recorded.keys())
         self._live_from = live_from
         self.next_key = self._keys[0]
         self._main = self.loop.create_task(self._run(self.scope, self.info, self._args, self._kwargs), name="main")

@@ -88,9 +88,7 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
         raise DecodeError(f"{record.id}: a fold of its history is damaged: {error}") from None
     history, progressed = _history(task.segments, own, folds.history)
     delivered = {id for id, _ in history}
-    recorded = {
-        entry[0]: Recorded(entry[2], entry[4] or ["", []], _STATES[entry[3]], entry[5]) for entry in folds.local
-    }
+    recorded = _recorded(*folds.local)
     recorded.update(await _decode([*folds.special, *[row for id, row in own.items() if id in delivered]], codec))
     created: dict[str, Recorded] = {}
     loose: dict[str, Record] = {}
@@ -208,9 +206,8 @@ async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
             raise ValueError("a record holds more than one value")
     except ValueError:
         parsed = [_parse(row, text) for row, text in zip([row for row in plain for _ in "ab"], texts, strict=True)]
-    entries = zip([row[2] for row in plain], parsed[::2], [_STATES[row[3]] for row in plain], parsed[1::2], strict=True)
-    found: dict[str, Recorded] = dict(
-        zip([row[0] for row in plain], map(tuple.__new__, repeat(Recorded), entries), strict=True)
+    found = _recorded(
+        [row[0] for row in plain], [row[2] for row in plain], parsed[::2], [row[3] for row in plain], parsed[1::2]
     )
     if len(plain) < len(rows):
         for row in rows:
@@ -218,8 +215,17 @@ async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
                 record = from_row(row)
                 call = codec.decode(await codec.internalize(record.param))
                 value = codec.decode(await codec.internalize(record.value))
-                found[row[0]] = Recorded(record.kind, call or ["", []], record.state, value)
+                found[row[0]] = Recorded(record.kind, call or _NOTHING, record.state, value)
     return found
+
+
+def _recorded(
+    ids: Sequence[str], kinds: Sequence[str], calls: Sequence[Any], states: Sequence[str], values: Sequence[Any]
+) -> dict[str, Recorded]:
+    """By id, and built without a call of Python each."""
+    columns = zip(kinds, [call or _NOTHING for call in calls], map(_STATES.__getitem__, states), values, strict=True)
+    entries: Iterator[Recorded] = map(tuple.__new__, repeat(Recorded), columns)
+    return dict(zip(ids, entries, strict=True))
 
 
 def _parse(row: Row, text: str) -> Any:
@@ -229,4 +235,5 @@ def _parse(row: Row, text: str) -> Any:
         raise DecodeError(f"{row.id}: its record is damaged: {error}") from None
 
 
+_NOTHING: list[Any] = ["", []]
 _NO_CALL = '["",[]]'
