@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("everstep", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("everstep")
 
+pytest.register_assert_rewrite("everstep.testing.conformance")  # before anything imports it
+
 
 @pytest.fixture(scope="session")
 def requires_component() -> Callable[..., None]:

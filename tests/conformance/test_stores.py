@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("everstep.testing.conformance")
-
-from everstep.ports import Store  # noqa: E402
-from everstep.stores import open_store  # noqa: E402
-from everstep.stores.counted import Counted  # noqa: E402
-from everstep.testing.conformance import StoreSuite  # noqa: E402
+from everstep.ports import Store
+from everstep.stores import open_store
+from everstep.stores.counted import Counted
+from everstep.testing.conformance import StoreSuite
 
 
 class TestMemory(StoreSuite):

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("everstep.testing.conformance")
-
-from everstep.clock import VirtualClock  # noqa: E402
-from everstep.ports import Put, Store, Wake  # noqa: E402
-from everstep.stores import open_store  # noqa: E402
-from everstep.testing.conformance import Rig, WakerSuite  # noqa: E402
-from everstep.testing.conformance.rows import commit  # noqa: E402
-from everstep.wakers.local import LocalWaker  # noqa: E402
+from everstep.clock import VirtualClock
+from everstep.ports import Put, Store, Wake
+from everstep.stores import open_store
+from everstep.testing.conformance import Rig, WakerSuite
+from everstep.testing.conformance.rows import commit
+from everstep.wakers.local import LocalWaker
 
 
 class LocalRig:

@@ -42,7 +42,7 @@ def test_due_rows_come_from_their_index_alone(store: SqliteStore) -> None:
 
 
 def test_a_branch_is_two_ranges_of_the_table(store: SqliteStore) -> None:
-    assert searches(plan(store, sqlite._BRANCH, "a")) == [
+    assert searches(plan(store, sqlite._BRANCH, *"aaaa")) == [
         "SEARCH everstep_rows USING PRIMARY KEY (id=?)",
         "SEARCH everstep_rows USING PRIMARY KEY (id>? AND id<?)",
     ]
@@ -78,7 +78,7 @@ def test_schedules_come_from_their_index(store: SqliteStore) -> None:
 
 
 def test_an_origin_is_deleted_by_its_range(store: SqliteStore) -> None:
-    assert searches(plan(store, sqlite._DELETE_ORIGIN, "a")) == [
+    assert searches(plan(store, sqlite._DELETE_ORIGIN, "a", "a")) == [
         "SEARCH everstep_rows USING PRIMARY KEY (id>? AND id<?)"
     ]
 
@@ -120,7 +120,7 @@ def test_a_resume_of_a_root_rewrites_the_due_index_alone(store: SqliteStore) -> 
     pages = dict(store._cursor().execute("SELECT rootpage, name FROM sqlite_master").fetchall())
 
     def opened(sql: str) -> set[str]:
-        program = store._cursor().execute(f"EXPLAIN {sql}", [None] * 18)
+        program = store._cursor().execute(f"EXPLAIN {sql}", [None] * sql.count("?"))
         return {pages[second] for _, operation, _, second, *_ in program if operation == "OpenWrite"}
 
     assert "everstep_roots" in opened(sqlite._CHANGE)

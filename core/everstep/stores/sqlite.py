@@ -30,7 +30,6 @@ from .sqlite_find import find_sql, has_tags
 _WIDTH = len(Row._fields)
 _COLUMNS = ", ".join(Row._fields)
 _MARKS = ", ".join("?" * _WIDTH)
-_EXPECT, _FENCE, _VERSION = _WIDTH + 1, _WIDTH + 2, _WIDTH + 3
 
 _INSERT = f"INSERT INTO everstep_rows VALUES ({_MARKS}) ON CONFLICT DO NOTHING"
 _INSERT_FENCED = (
@@ -40,26 +39,27 @@ _INSERT_FENCED = (
 
 
 def _assign(but: tuple[str, ...]) -> str:
-    return ", ".join(f"{name} = ?{at}" for at, name in enumerate(Row._fields, 1) if name not in but)
+    return ", ".join(f"{name} = ?" for name in Row._fields if name not in but)
 
 
-_STANDING = f"WHERE id = ?1 AND rev = ?{_EXPECT}"
-_HELD = f" AND EXISTS (SELECT 1 FROM everstep_rows WHERE id = ?{_FENCE} AND lease = ?{_VERSION})"
-_INDEXED = "kind = ?3 AND state = ?4 AND settled_at IS ?14"
-_KEEP = f"UPDATE everstep_rows SET {_assign(but=('id', 'kind', 'state', 'settled_at'))} {_STANDING} AND {_INDEXED}"
+_HELD = " AND EXISTS (SELECT 1 FROM everstep_rows WHERE id = ? AND lease = ?)"
+_KEEP = (
+    f"UPDATE everstep_rows SET {_assign(but=('id', 'kind', 'state', 'settled_at'))} "
+    "WHERE id = ? AND rev = ? AND kind = ? AND state = ? AND settled_at IS ?"
+)
 _KEEP_FENCED = _KEEP + _HELD
-_CHANGE = f"UPDATE everstep_rows SET {_assign(but=('id',))} {_STANDING}"
+_CHANGE = f"UPDATE everstep_rows SET {_assign(but=('id',))} WHERE id = ? AND rev = ?"
 _CHANGE_FENCED = _CHANGE + _HELD
 _REPLACE = f"INSERT OR REPLACE INTO everstep_rows VALUES ({_MARKS})"
 
 _BY_ID = f"SELECT {_COLUMNS} FROM everstep_rows WHERE id = ?"
 _BRANCH = (
-    f"SELECT {_COLUMNS} FROM everstep_rows WHERE id = ?1 UNION ALL "
-    f"SELECT {_COLUMNS} FROM everstep_rows WHERE id > ?1 || '.' AND id < ?1 || '/' AND branch = ?1"
+    f"SELECT {_COLUMNS} FROM everstep_rows WHERE id = ? UNION ALL "
+    f"SELECT {_COLUMNS} FROM everstep_rows WHERE id > ? || '.' AND id < ? || '/' AND branch = ?"
 )
 _DUE = "SELECT id, due FROM everstep_rows WHERE due <= ? ORDER BY due, id LIMIT ?"
 _DELETE = "DELETE FROM everstep_rows WHERE id = ?"
-_DELETE_ORIGIN = "DELETE FROM everstep_rows WHERE id > ?1 || '.' AND id < ?1 || '/'"
+_DELETE_ORIGIN = "DELETE FROM everstep_rows WHERE id > ? || '.' AND id < ? || '/'"
 
 _PENDING = State.PENDING.value
 _CHUNK = 500
@@ -102,7 +102,7 @@ class SqliteStore:
         return {row[0]: row for row in found}
 
     async def branch(self, id: str) -> list[Row]:
-        return self._select(self._cursor(), _BRANCH, (id,))
+        return self._select(self._cursor(), _BRANCH, (id, id, id, id))
 
     async def commit(self, commit: Commit) -> Refused | None:
         cursor = self._cursor()
@@ -135,7 +135,7 @@ class SqliteStore:
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 count = cursor.execute(_DELETE, (origin,)).rowcount
-                count += cursor.execute(_DELETE_ORIGIN, (origin,)).rowcount
+                count += cursor.execute(_DELETE_ORIGIN, (origin, origin)).rowcount
                 cursor.execute("COMMIT")
             except BaseException:
                 _rollback(cursor)
@@ -207,14 +207,21 @@ def _by_ids(count: int) -> str:
 def _put_one(cursor: sqlite3.Cursor, put: Put, fence: Fence | None) -> bool:
     """The hot path: one statement that holds its own conditions. False: nothing was written, and why is unknown yet."""
     row, expect = put
-    if fence is None:
-        if expect == 0:
-            return cursor.execute(_INSERT, (*row,)).rowcount == 1
-        return cursor.execute(_KEEP if row[3] == _PENDING else _CHANGE, (*row, expect)).rowcount == 1
     if expect == 0:
+        if fence is None:
+            return cursor.execute(_INSERT, (*row,)).rowcount == 1
         return cursor.execute(_INSERT_FENCED, (*row, fence[0], fence[1])).rowcount == 1
-    sql = _KEEP_FENCED if row[3] == _PENDING else _CHANGE_FENCED
-    return cursor.execute(sql, (*row, expect, fence[0], fence[1])).rowcount == 1
+    held = () if fence is None else fence[:2]
+    if row[3] == _PENDING:
+        sql = _KEEP if fence is None else _KEEP_FENCED
+        return cursor.execute(sql, (*_kept(row), row[0], expect, row[2], row[3], row[13], *held)).rowcount == 1
+    sql = _CHANGE if fence is None else _CHANGE_FENCED
+    return cursor.execute(sql, (*row[1:], row[0], expect, *held)).rowcount == 1
+
+
+def _kept(row: Row) -> tuple[Any, ...]:
+    """The cells that `_KEEP` sets: all but id, kind, state and settled_at."""
+    return (row[1], *row[4:13], *row[14:])
 
 
 def _transact(cursor: sqlite3.Cursor, commit: Commit) -> Refused | None:
