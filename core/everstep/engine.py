@@ -395,7 +395,7 @@ class Body:
         else:
             op.info = self.app.info(fn)
             op.name = op.info.name
-            if options.target is None and op.info.workflow is None and fn not in self.app._infos:
+            if options.target is None and op.info.workflow is None and self.app._steps.get(op.name) is not op.info:
                 raise UnknownFunction(f"{op.name} is not registered; decorate it with @app.step or @app.workflow")
             if options.version is not None and op.info.workflow is not None:
                 op.info = self.app.find(op.name, options.version)
@@ -470,6 +470,8 @@ class Body:
 
     def check_arguments(self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Refuse arguments that the workflow does not take or that cannot be stored."""
+        if scope is not self.scope:
+            raise InvalidArgument(f"{scope.id} runs inline as a child; continue_as_new is for runs of their own (rpc)")
         encode_call(self.app.codec, self.info.name, self.info, args, kwargs)
 
     def isolate(

@@ -128,7 +128,11 @@ class Play:
         self._timers: dict[str, int] = {}
         if not self.deliveries:
             self.body.first_life()
-        self.body.start([(one.id, one.at) for one in self.deliveries], at, live_from=live_from)
+        try:
+            self.body.start([(one.id, one.at) for one in self.deliveries], at, live_from=live_from)
+        except BaseException:
+            self.close()
+            raise
 
     def commands(self) -> list[str]:
         """What the body asks for since the last call, nothing left out."""
