@@ -45,7 +45,7 @@ def _assign(but: tuple[str, ...]) -> str:
 _HELD = " AND EXISTS (SELECT 1 FROM everstep_rows WHERE id = ? AND lease = ?)"
 _KEEP = (
     f"UPDATE everstep_rows SET {_assign(but=('id', 'kind', 'state', 'settled_at'))} "
-    "WHERE id = ? AND rev = ? AND kind = ? AND state = ? AND settled_at IS ?"
+    "WHERE id = ? AND rev = ? AND kind = ? AND state = ?"
 )
 _KEEP_FENCED = _KEEP + _HELD
 _CHANGE = f"UPDATE everstep_rows SET {_assign(but=('id',))} WHERE id = ? AND rev = ?"
@@ -214,13 +214,13 @@ def _put_one(cursor: sqlite3.Cursor, put: Put, fence: Fence | None) -> bool:
     held = () if fence is None else fence[:2]
     if row[3] == _PENDING:
         sql = _KEEP if fence is None else _KEEP_FENCED
-        return cursor.execute(sql, (*_kept(row), row[0], expect, row[2], row[3], row[13], *held)).rowcount == 1
+        return cursor.execute(sql, (*_kept(row), row[0], expect, row[2], row[3], *held)).rowcount == 1
     sql = _CHANGE if fence is None else _CHANGE_FENCED
     return cursor.execute(sql, (*row[1:], row[0], expect, *held)).rowcount == 1
 
 
 def _kept(row: Row) -> tuple[Any, ...]:
-    """The cells that `_KEEP` sets: all but id, kind, state and settled_at."""
+    """The cells that `_KEEP` sets: id, kind and state stay, and a pending row has no settled_at."""
     return (row[1], *row[4:13], *row[14:])
 
 
@@ -231,7 +231,7 @@ def _transact(cursor: sqlite3.Cursor, commit: Commit) -> Refused | None:
         if refused is None:
             cursor.executemany(_REPLACE, [tuple(put.row) for put in commit.puts])
             cursor.executemany(_DELETE, [(id,) for id in commit.deletes])
-        cursor.execute("COMMIT" if refused is None else "ROLLBACK")
+        cursor.execute("COMMIT")
         return refused
     except BaseException:
         _rollback(cursor)
