@@ -1,0 +1,172 @@
+"""System 12, a human in the loop: a workflow mails a link and waits, however long, for somebody to follow it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from everstep import AlreadySettled, App, Client, Context, NotFound, Runtime
+from everstep.testing import Simulation
+from everstep.testing.simulation import Mode, SimHandle
+from tests.components import requires_component
+from tests.systems.scaffold import World, did, run_process, survives
+
+app = App("human")
+
+
+@app.step
+async def send_email(address: str, promise_id: str) -> None:
+    did("email", address=address, promise=promise_id)
+    await asyncio.sleep(3)  # a slow mail server
+
+
+@app.workflow
+async def signup(ctx: Context, address: str) -> str:
+    confirmed = ctx.promise()
+    await ctx.run(send_email, address, confirmed.id)  # the id is final before anything waits
+    return f"{address}: {await confirmed}"
+
+
+def begun(mode: Mode = "rows") -> tuple[Simulation, World, SimHandle[str]]:
+    world = app.provide(World())
+    sim = Simulation(app, mode=mode)
+    return sim, world, sim.start(signup, "ann@example.org", id="signup-ann")
+
+
+@pytest.mark.parametrize("mode", ["rows", "queue"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_nothing_runs_for_thirty_days_and_then_it_completes(mode: Mode, killed: bool) -> None:
+    sim, world, handle = begun(mode)
+    sim.advance(seconds=5)
+    before = handle.cost()
+    assert handle.waiting_for == ["signup-ann.1"]
+    if killed:
+        sim.kill()
+
+    sim.advance(days=30)
+    assert (handle.status(), handle.cost()) == ("pending", before)
+
+    sim.resolve("signup-ann.1", "confirmed")
+    sim.run_until_idle()
+    assert handle.result() == "ann@example.org: confirmed"
+    assert world.effects("email") == [{"address": "ann@example.org", "promise": "signup-ann.1"}]
+
+
+def test_a_second_click_changes_nothing_and_says_so() -> None:
+    sim, _, handle = begun()
+    sim.advance(seconds=5)
+    sim.resolve("signup-ann.1", "confirmed")
+    sim.run_until_idle()
+    settled = sim.record("signup-ann.1").settled_at
+    sim.advance(hours=1)
+
+    assert sim.resolve("signup-ann.1", "confirmed").settled_at == settled
+    with pytest.raises(AlreadySettled, match=r"signup-ann\.1"):
+        sim.resolve("signup-ann.1", "declined")
+    with pytest.raises(AlreadySettled):
+        sim.cancel("signup-ann.1")
+
+    sim.run_until_idle()
+    assert handle.result() == "ann@example.org: confirmed"
+
+
+@pytest.mark.parametrize("mode", ["rows", "queue"])
+def test_a_click_before_the_workflow_waits_is_not_lost(mode: Mode) -> None:
+    sim, _, handle = begun(mode)
+    sim.advance(seconds=1)  # the mail is on its way, the step not recorded
+
+    sim.resolve("signup-ann.1", "confirmed")
+    assert handle.status() == "pending"
+    sim.advance(seconds=2)
+
+    assert handle.result() == "ann@example.org: confirmed"
+
+
+def test_a_link_nobody_was_given_is_refused() -> None:
+    sim, _, _ = begun()
+
+    with pytest.raises(NotFound):
+        sim.resolve("signup-ben.1", "confirmed")
+
+
+def test_a_process_killed_while_it_waits_sends_nothing_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    fast = f"{__name__}:brief"
+    assert run_process(fast, "brief_signup", "ann", id="s", folder=tmp_path, kill_at=("suspended", 1)).killed
+    asyncio.run(_click(tmp_path))
+
+    assert run_process(fast, "brief_signup", "ann", id="s", folder=tmp_path).result == "ann: confirmed"
+    assert world.order() == ["email"]
+
+
+brief = App("human-brief")
+
+
+@brief.step
+def email(address: str) -> None:
+    did("email", address=address)
+
+
+@brief.workflow
+async def brief_signup(ctx: Context, address: str) -> str:
+    confirmed = ctx.promise()
+    await ctx.run(email, address)
+    return f"{address}: {await confirmed}"
+
+
+async def _click(folder: Path) -> None:
+    async with Client.open(f"sqlite:///{folder / 'store.db'}", app=brief) as client:
+        await client.resolve("s.1", "confirmed")
+
+
+def test_it_survives_a_crash_at_every_point() -> None:
+    app.provide(World())
+
+    survives(app, signup, "ann@example.org", result="ann@example.org: confirmed", settle={"{id}.1": "confirmed"})
+
+
+@asynccontextmanager
+async def gateway(folder: Path) -> AsyncIterator[tuple[Any, World]]:
+    """The HTTP routes, called in this process, over a runtime that works on the same file."""
+    import httpx
+
+    from everstep.http import asgi
+
+    world = brief.provide(World())
+    async with Runtime(brief, f"sqlite:///{folder / 'store.db'}") as runtime:
+        serving = asyncio.create_task(runtime.serve())
+        transport = httpx.ASGITransport(app=asgi(runtime.client, brief))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            yield http, world
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+def test_over_http_a_start_answers_at_once_and_a_click_completes(tmp_path: Path) -> None:
+    requires_component("httpx")
+    requires_component("starlette")
+
+    async def story() -> None:
+        async with gateway(tmp_path) as (http, world):
+            start = {"id": "s", "args": ["ann"]}
+            answer = await http.post("/workflows/brief_signup", json=start)
+            assert (answer.status_code, answer.json()["id"]) == (202, "s")
+            assert (await http.post("/workflows/brief_signup", json=start)).status_code == 202
+            assert (await http.get("/promises/s")).json()["state"] == "pending"
+
+            assert (await http.post("/promises/s.1/resolve", json={"value": "confirmed"})).status_code == 200
+            done = (await http.get("/promises/s?wait=30")).json()
+            assert (done["state"], done["value"]) == ("resolved", "ann: confirmed")
+
+            assert (await http.post("/promises/s.1/resolve", json={"value": "confirmed"})).status_code == 200
+            refused = await http.post("/promises/s.1/resolve", json={"value": "declined"})
+            assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")
+            assert (await http.post("/promises/nobody.1/resolve", json={"value": 1})).status_code == 404
+            assert world.order() == ["email"]
+
+    asyncio.run(story())
