@@ -98,7 +98,11 @@ class Codec:
             NotSerializable: it has none; the message names `where`, the path inside the value and the type.
             PayloadTooLarge: it exceeds what can be stored; the message names `where`, its size and the limit.
         """
-        text = _text(plain(value, where), where)
+        return self.encode_plain(plain(value, where), where)
+
+    def encode_plain(self, flat: Any, where: str = "value") -> Payload:
+        """`encode`, of a value that is JSON-plain already. Raises as `encode`."""
+        text = _text(flat, where)
         payload = Payload(text) if self.encryptor is None else self._encrypt(text)
         data = payload.data or ""
         size = len(data) if data.isascii() else len(data.encode())

@@ -661,6 +661,8 @@ def encode_call(
     Raises:
         NotSerializable, PayloadTooLarge, TypeError: naming the parameter or the function.
     """
+    if info is not None and not kwargs and version is None and info.version == 1 and info.takes_as_is(args):
+        return codec.encode_plain([name, list(args)], f"arguments of {name}()")
     flat, named = plain_call(name, info, args, kwargs)
     chosen = version if version is not None else info.version if info is not None else 1
     call: list[Any] = [name, flat]
@@ -668,7 +670,7 @@ def encode_call(
         call.append(named)
     if chosen != 1:
         call.append(chosen)
-    return codec.encode(call, f"arguments of {name}()")
+    return codec.encode_plain(call, f"arguments of {name}()")
 
 
 async def _drive(generator: Generator[Any, Any, Any]) -> Any:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _POLL_FIRST = 60_000
 _POLL_LAST = 3_600_000
 _SEGMENTS = 64
+_UNFOLDED = 8
 _WAITS_FOR_NOTHING = (
     "the body waits for something that nothing durable will ever complete "
     "(an asyncio.Event, Queue or future that nobody sets)"
@@ -146,6 +147,7 @@ class Invocation:
         began_at = journal.began_at if journal.began_at is not None else segment.at
         with unhurried_collector():
             body.start(history, began_at, live_from=len(journal.history))
+        await self._fold(body)
         self.driver.tell("replayed", self.id, deliveries=len(journal.history), inbox=len(segment.inbox))
         return body
 
@@ -370,8 +372,8 @@ class Invocation:
                 self.steps_done += 1
             body.deliver(item.key, item.at, Completion(state, value))
             self.driver.tell("delivered", item.key, state=state.value)
-        if len(self.recorder.tail) >= self.driver.fold_after:
-            await self.recorder.fold(body.began_at)
+        if len(self.recorder.tail) >= _UNFOLDED * self.driver.fold_after:
+            await self._fold(body)
 
     # Letting go.
 
@@ -385,8 +387,7 @@ class Invocation:
             await holding.halt(_WAITS_FOR_NOTHING)
             body.drop()
             return True
-        if len(holding.task.segments) > _SEGMENTS:
-            await self.recorder.fold(body.began_at)
+        await self._fold(body)
         age = max(now - holding.record.created_at, _POLL_FIRST)
         waiting = suspend(
             holding.record,
@@ -410,6 +411,14 @@ class Invocation:
             "suspended", self.id, waiting_for=wanted, until=min(body.timers.values()) if body.timers else None
         )
         return True
+
+    async def _fold(self, body: Body) -> None:
+        """Fold what history has grown by, when the run is about to be put down: the next load is quick."""
+        size = self.driver.fold_after
+        while len(self.recorder.tail) >= size:
+            await self.recorder.fold(body.began_at, size)
+        if len(self.holding.task.segments) > _SEGMENTS and self.recorder.tail:
+            await self.recorder.fold(body.began_at, len(self.recorder.tail))
 
     async def _readmit(self, body: Body, awaited: list[str], *, suspended: bool) -> bool:
         """Look again at what the body waits for, after the suspend (rule W4) or because it was refused. What settled

@@ -177,10 +177,13 @@ class Recorder:
             row = None
         self.tail.append(Entry(id, at, row))
 
-    async def fold(self, began_at: int) -> None:
-        """Fold the tail of history into one record, so that later loads read few (rule P3). Raises LeaseLost."""
+    async def fold(self, began_at: int, size: int) -> None:
+        """Fold the first entries of the tail into one record, so that later loads read few (rule P3).
+
+        Raises LeaseLost.
+        """
         holding = self._holding
-        entries = self.tail
+        entries, left = self.tail[:size], self.tail[size:]
         if not self._store.folds:
             entries = [Entry(entry.id, entry.at, None) for entry in entries]
         prefix = child_prefix(holding.id, holding.task.generation)
@@ -194,7 +197,7 @@ class Recorder:
         self.revs[row.id] = 1
         self.folds += 1
         holding.folded += len(entries)
-        self.tail = []
+        self.tail = left
         holding.driver.tell("folded", holding.id, entries=len(entries))
 
     async def fail(self, op: DurableFuture[Any], outcome: FailedForNow) -> int:

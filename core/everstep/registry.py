@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
@@ -78,7 +78,7 @@ class WorkflowDecorator(Protocol):
 class FunctionInfo:
     """What the engine knows of a function: its name, its signature (resolved on first use), its retry policy."""
 
-    __slots__ = ("_exact", "_result", "_signature", "fn", "is_async", "name", "retry", "version", "workflow")
+    __slots__ = ("_exact", "_result", "_signature", "_simple", "fn", "is_async", "name", "retry", "version", "workflow")
 
     def __init__(
         self, fn: Callable[..., Any], name: str, retry: Retry, workflow: Workflow[..., Any] | None = None
@@ -93,6 +93,7 @@ class FunctionInfo:
         self._signature: Signature | None = None
         self._result: Any = _UNRESOLVED
         self._exact: type | None = None
+        self._simple: Any = _UNRESOLVED
 
     @property
     def signature(self) -> Signature:
@@ -102,15 +103,32 @@ class FunctionInfo:
             self._signature = signature_of(self.fn, skip_first=self.workflow is not None)
         return self._signature
 
+    def takes_as_is(self, args: Sequence[Any]) -> bool:
+        """Whether these positional arguments are stored, and come back, as they are: one comparison of types."""
+        if self._simple is _UNRESOLVED:
+            self._simple = self._simple_types()
+        return self._simple is not None and tuple(map(type, args)) == self._simple
+
+    def _simple_types(self) -> tuple[type, ...] | None:
+        """The annotations, where all are of plain types and all parameters are given by position."""
+        signature = self.signature
+        wanted = tuple([signature.hints.get(name) for name in signature.names])
+        plain = len(wanted) == len(signature.parameters) and all(kind in (str, int, bool) for kind in wanted)
+        return wanted if plain else None  # type: ignore[return-value]
+
     def restore(self, value: Any) -> Any:
         """A stored result as the annotated type. Raises DecodeError where it does not fit."""
-        if type(value) is self._exact:
+        if self.returns_as_is(value):
             return value
+        return value if self._result is None else self._result(value)
+
+    def returns_as_is(self, value: Any) -> bool:
+        """Whether a result is stored, and comes back, exactly as it is."""
         if self._result is _UNRESOLVED:
             self._result = self.signature.result_coercer()
             wanted = self.signature.hints.get("return")
-            self._exact = wanted if wanted in (str, int, float, bool) else None
-        return value if self._result is None else self._result(value)
+            self._exact = wanted if wanted in (str, int, bool) else None
+        return type(value) is self._exact
 
 
 _UNRESOLVED: Any = object()

@@ -102,7 +102,8 @@ async def run_step(
                 return FailedForGood(Payload(), State.TIMEDOUT)
             return _failed(app, error, attempt, retry)
         try:
-            return Succeeded(app.codec.encode(info.signature.plain_result(value), f"result of {info.name}()"))
+            flat = value if info.returns_as_is(value) else info.signature.plain_result(value)
+            return Succeeded(app.codec.encode_plain(flat, f"result of {info.name}()"))
         except (NotSerializable, PayloadTooLarge, TypeError) as error:
             return FailedForGood(failure_payload(app, error))
     finally:
