@@ -47,6 +47,8 @@ Deliver = Callable[[Message], Awaitable[None]]
 """Hands a message to its address. Raises PlatformError only when it is to be tried again."""
 
 _TOLD_AT_ONCE = 40
+_NO_MESSAGE = "-"
+"""No delivery stands behind a request, so no alarm is spared when it is replaced."""
 _FIRST_LOOK = 4
 _POLL_FIRST = 60_000
 _POLL_LAST = 3_600_000
@@ -163,6 +165,7 @@ class Service:
                 deletes=outcome.deletes,
                 covered=covered,
                 wakes=wakes,
+                hand=_NO_MESSAGE,
             )
             if refused is not None:
                 return False
@@ -231,9 +234,11 @@ class Service:
                 if notice.address not in told:
                     await self._deliver(notice)
                     told.add(notice.address)
-            changes: list[Change] = [(record, internal.drained(shown, callbacks, listeners)), *awaiters]
-            if await self.writer.write(changes) is not None:
+            left = internal.drained(shown, callbacks, listeners)
+            if await self.writer.write([(record, left), *awaiters]) is not None:
                 failures += 1
+            elif not (left.callbacks or left.listeners):
+                return
         raise _contended(id)
 
     async def _awaiters(self, ids: Sequence[str], settled: Record, now: int) -> list[Change] | None:
