@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from .clock import Clock
@@ -24,8 +25,8 @@ from .promise import (
     Record,
     Row,
     State,
+    Task,
     TaskState,
-    due_at,
     from_row,
     leaves,
     project,
@@ -60,8 +61,12 @@ def _silent(kind: str, id: str, /, **detail: Any) -> None:
     return None
 
 
-class Kept(NamedTuple):
-    """A suspended body: the version of the task that suspended it, and what it waits for."""
+@dataclass(eq=False, slots=True)
+class Kept:
+    """A suspended body: the version of the task that suspended it, and what it waits for.
+
+    `arrived` are settled promises of other origins; `taken`: an invocation goes on with it.
+    """
 
     version: int
     generation: int
@@ -74,7 +79,18 @@ class Kept(NamedTuple):
     foreign: Mapping[str, str]
     tail: list[Entry]
     folds: int
-    arrived: Mapping[str, Record] = {}
+    arrived: Mapping[str, Record] = field(default_factory=dict)
+    taken: bool = False
+
+    def fits(self, task: Task) -> bool:
+        """Whether the run still is where this body left it."""
+        return (
+            task.state is TaskState.SUSPENDED and task.version == self.version and task.generation == self.generation
+        )
+
+
+_GRACE = 12
+"""How often a message is sent back that is ahead of the store: about five minutes in all (rule W2)."""
 
 
 class Driver:
@@ -151,43 +167,50 @@ class Driver:
             return in_thread
         return None
 
-    async def deliver(self, wake: Wake, *, held: bool = False, key: str = "") -> Answer:
+    async def deliver(self, wake: Wake, *, held: bool = False, key: str = "", attempt: int = 1) -> Answer:
         """Act on a delivery.
 
         Args:
             held: the platform delivers this message again unless it is acknowledged, so that it stands for the lease.
-            key: identifies the message where the platform does; a duplicate of the message a holder lives on must not
-                be acknowledged (rule W6).
+            key: identifies the message where the platform does, by the waker's token where there is one; a duplicate of
+                the message a holder lives on must not be acknowledged (rule W6).
+            attempt: which delivery of this message it is, from 1, where the platform counts.
 
         Raises:
             PlatformError: the store or the waker is in trouble; the message must come back.
         """
         holder = f"{self.pid}/{key}" if key else self.pid
         for _ in range(4):
-            answer = await self._deliver(wake, held, key, holder)
+            kept = self._cache.pop(wake.id, None)
+            try:
+                answer = await self._deliver(wake, kept, held, key, holder, attempt)
+            finally:
+                if kept is not None and not kept.taken and self._cache.get(wake.id) is not kept:
+                    kept.body.drop()
             if answer is not None:
                 return answer
         return Retry(self.clock.now() + 1000)
 
-    async def _deliver(self, wake: Wake, held: bool, key: str, holder: str) -> Answer | None:
+    async def _deliver(
+        self, wake: Wake, kept: Kept | None, held: bool, key: str, holder: str, attempt: int
+    ) -> Answer | None:
         id = wake.id
-        kept = self._cache.pop(id, None)
         rows = list((await self.store.load([id, *kept.awaited])).values()) if kept else await self.store.branch(id)
         row = next((row for row in rows if row.id == id), None)
         now = self.clock.now()
         if row is None:
-            return Retry(now + 1000) if wake.version == 0 and not self.waker.by_row else DONE
+            return self._not_yet(now, attempt)
         if row.task is None:
-            await self.service.fire(wake)
-            return DONE
+            return await self._fire(wake, row, now)
         record = from_row(row)
         task = record.task
         assert task is not None
         if project(record, now).state is not State.PENDING or not self.mine(record):
-            await self.service.fire(wake)
-            return DONE
+            return await self._fire(wake, row, now)
         if wake.version > task.version:
-            return Retry(now + 1000)  # the store has not caught up with the message (W2)
+            return self._not_yet(now, attempt)
+        if kept is not None and not kept.fits(task):
+            return None  # somebody else went on with the run: once more, from its records
         match task.state:
             case TaskState.HALTED | TaskState.FULFILLED:
                 return DONE
@@ -195,9 +218,9 @@ class Driver:
                 task.expires_at is not None and task.expires_at > now and not self._is_dead(task.pid)
             ):
                 same = bool(key) and task.pid is not None and task.pid.endswith(f"/{key}")
-                return Retry(task.expires_at) if same else DONE
+                return Retry(task.expires_at) if same else self._early(wake, row, task.version)
             case TaskState.PENDING if task.retry_at is not None and task.retry_at > now:
-                return self._early(record, wake)
+                return self._early(wake, row, task.version)
             case TaskState.SUSPENDED:
                 foreign = await self._foreign(record, now)
                 if not self._satisfied(record, rows, foreign, now):
@@ -205,20 +228,11 @@ class Driver:
                         self._cache[id] = kept
                     if task.poll_at is not None and task.poll_at <= now:
                         return await self._poll_later(record, now)
-                    return self._early(record, wake)
+                    return self._early(wake, row, task.version)
                 if kept is not None:
-                    kept = kept._replace(arrived=foreign)
+                    kept.arrived = foreign
             case _:
                 pass
-        if kept is not None and (
-            kept.version != task.version or kept.generation != task.generation or task.state is not TaskState.SUSPENDED
-        ):
-            kept.body.drop()
-            kept = None
-            rows = await self.store.branch(id)
-            row = next((row for row in rows if row.id == id), None)
-            if row is None or row.rev != record.rev:
-                return None
         if kept is not None:
             journal = await read_arrivals(
                 record, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.app.codec, now
@@ -230,26 +244,39 @@ class Driver:
         invocation = Invocation(self, record, journal, kept, held=held, holder=holder)
         expired = task.state is TaskState.ACQUIRED and self._is_dead(task.pid)
         if not await invocation.acquire(expired=expired):
-            if kept is not None:
-                kept.body.drop()
             return None
+        if kept is not None:
+            kept.taken = True
         try:
             await invocation.run()
         except LeaseLost:
             self.tell("lost", id)
             invocation.drop()
+        except BaseException:
+            invocation.drop()
+            raise
+        return DONE
+
+    def _not_yet(self, now: int, attempt: int) -> Answer:
+        """The store has not caught up with the message, or never will: its commit did not happen (W2)."""
+        if self.waker.by_row or attempt > _GRACE:
+            return DONE
+        return Retry(now + min(1000 * 2 ** (attempt - 1), 60_000))
+
+    async def _fire(self, wake: Wake, row: Row, now: int) -> Answer:
+        if row.due is not None and row.due > now:
+            return self._early(wake, row, None)
+        await self.service.fire(wake)
         return DONE
 
     def _is_dead(self, pid: str | None) -> bool:
         return pid is not None and self._dead is not None and self._dead(pid)
 
-    def _early(self, record: Record, wake: Wake) -> Answer:
-        """Nothing to do yet. The message that stands for the record's due instant must not be lost by coming early."""
-        due = due_at(record)
-        task = record.task
-        if due is None or self.waker.by_row or (task is not None and wake.version != task.version):
+    def _early(self, wake: Wake, row: Row, version: int | None) -> Answer:
+        """Nothing to do yet. The message that stands for the row's due instant must not be lost by coming early."""
+        if row.due is None or self.waker.by_row or (version is not None and wake.version != version):
             return DONE
-        return Retry(due)
+        return Retry(row.due)
 
     async def _foreign(self, record: Record, now: int) -> dict[str, Record]:
         """Promises of other origins that the body waits for and that are settled, by operation (rule W5)."""

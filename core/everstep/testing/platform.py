@@ -25,6 +25,7 @@ class Message:
     at: int
     held_until: int | None = None
     received: int = 0
+    rev: int = 0
     gone: bool = False
     copy_of: int | None = None
 
@@ -179,14 +180,14 @@ class Rows:
     def take(self, message: Message) -> None:
         id = message.wake.id
         self._sent.pop(id, None)
-        message.received = self.store._rev(id)
+        message.rev = self.store._rev(id)
         self._busy[id] = self.clock.now() + self.visibility
 
     def answered(self, message: Message, answer: Answer) -> None:
         id = message.wake.id
         self._busy.pop(id, None)
-        if self.store._rev(id) == message.received:  # nothing came of it: a scheduler looks again, but not at once
-            self._later[id] = (message.received, self.clock.now() + 1000)
+        if self.store._rev(id) == message.rev:  # nothing came of it: a scheduler looks again, but not at once
+            self._later[id] = (message.rev, self.clock.now() + 1000)
 
     def failed(self, message: Message) -> None:
         self._busy.pop(message.wake.id, None)

@@ -20,7 +20,7 @@ from everstep.ports import Wake
 from everstep.promise import Record, State, TaskState, from_row, project
 from everstep.registry import App, Seconds, Workflow, milliseconds
 
-from .world import Caller, Crashed, Director, Event, Tally, World
+from .world import Caller, Crashed, Director, Event, Tally, World, size
 
 if TYPE_CHECKING:
     from everstep.views import PromiseView, TreeView
@@ -438,19 +438,17 @@ class Simulation:
                 continue
             inside.counts.update(tally.counts)
             inside.writes.update(tally.writes)
-            inside.rows_read += tally.rows_read
-            inside.rows_written += tally.rows_written
-            inside.characters_read += tally.characters_read
-            inside.characters_written += tally.characters_written
+            inside.read += tally.read
+            inside.written += tally.written
             inside.invocations += tally.invocations
         steps = {key for _, key in self.world.executions}
         return Cost(
             {kind: count for kind, count in sorted(inside.counts.items()) if kind not in _WAKEUPS},
             {kind: inside.counts[kind] for kind in _WAKEUPS},
-            inside.rows_read,
-            inside.rows_written,
-            inside.characters_read,
-            inside.characters_written,
+            len(inside.read),
+            len(inside.written),
+            size(inside.read),
+            size(inside.written),
             inside.invocations,
             {key: count for key, count in inside.writes.items() if key in steps},
             dict(outside),

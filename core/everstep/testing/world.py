@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -69,20 +69,12 @@ class Director(Protocol):
 class Tally:
     """What one run asked of its store and waker."""
 
-    __slots__ = (
-        "characters_read",
-        "characters_written",
-        "counts",
-        "invocations",
-        "rows_read",
-        "rows_written",
-        "writes",
-    )
+    __slots__ = ("counts", "invocations", "read", "writes", "written")
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.rows_read = self.rows_written = 0
-        self.characters_read = self.characters_written = 0
+        self.read: list[Row] = []
+        self.written: list[Row] = []
         self.invocations = 0
         self.writes: Counter[str] = Counter()
 
@@ -176,16 +168,20 @@ class _Store:
     def single_writer(self) -> bool:
         return self._world.single_writer
 
+    @property
+    def folds(self) -> bool:
+        return self._world.single_writer
+
     async def load(self, ids: Sequence[str]) -> dict[str, Row]:
         tally = self._tally("store.load", ids[0] if ids else "")
         rows = await self._caller.passage("store.load", ids[0] if ids else "", self._store.load(ids))
-        _read(tally, rows.values())
+        tally.read += rows.values()
         return rows
 
     async def branch(self, id: str) -> list[Row]:
         tally = self._tally("store.branch", id)
         rows = await self._caller.passage("store.branch", id, self._store.branch(id))
-        _read(tally, rows)
+        tally.read += rows
         for watcher in self._world.readers:
             watcher(self._caller, id, rows)
         return rows
@@ -197,8 +193,7 @@ class _Store:
         subject = commit.puts[0].row.id if commit.puts else commit.deletes[0] if commit.deletes else commit.origin
         refused = await self._caller.passage("store.commit", subject, self._world.commit(self._caller, commit))
         if refused is None:
-            tally.rows_written += len(commit.puts)
-            tally.characters_written += sum(_size(put.row) for put in commit.puts)
+            tally.written += [put.row for put in commit.puts]
         return refused
 
     async def due(self, now: int, limit: int) -> list[Due]:
@@ -208,7 +203,7 @@ class _Store:
     async def find(self, query: Query) -> Page:
         tally = self._tally("store.find", "")
         page = await self._caller.passage("store.find", "", self._store.find(query))
-        _read(tally, page.rows)
+        tally.read += page.rows
         return page
 
     async def delete(self, origin: str) -> int:
@@ -479,7 +474,10 @@ class World:
         try:
             try:
                 answer = await instance.driver.deliver(
-                    message.wake, held=not platform.by_row, key="" if platform.by_row else message.key
+                    message.wake,
+                    held=not platform.by_row,
+                    key="" if platform.by_row else message.key,
+                    attempt=max(message.received, 1),
                 )
             except PlatformError as error:
                 if instance.alive:
@@ -524,14 +522,9 @@ class World:
         return "\n".join(str(event) for event in self.events[-last:])
 
 
-def _size(row: Row) -> int:
-    return sum(len(cell) for cell in row if isinstance(cell, str))
-
-
-def _read(tally: Tally, rows: Any) -> None:
-    for row in rows:
-        tally.rows_read += 1
-        tally.characters_read += _size(row)
+def size(rows: Iterable[Row]) -> int:
+    """The length of the text in some rows, close to bytes for a price."""
+    return sum(len(cell) for row in rows for cell in row if isinstance(cell, str))
 
 
 __all__ = ["DONE", "Caller", "Crashed", "Director", "Event", "Instance", "Stuck", "Tally", "World"]
