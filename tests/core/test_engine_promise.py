@@ -145,5 +145,5 @@ def test_a_name_that_changed_is_refused() -> None:
     async def body(ctx: Context) -> None:
         await ctx.promise("new")
 
-    with pytest.raises(Exception, match="'old'.*'new'"):
+    with pytest.raises(Exception, match=r"'old'.*'new'"):
         Play(body, journal=[promise("r.1")._replace(args=["old"])])
