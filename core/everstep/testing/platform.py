@@ -18,7 +18,7 @@ from everstep.stores.memory import MemoryStore
 
 @dataclass(eq=False, slots=True)
 class Message:
-    """A wake-up on its way. `held_until`: it is being handled, and comes back then."""
+    """A wake-up on its way. `held_until`: it is being handled, and comes back then; `soon`: armed ahead of its commit."""
 
     number: int
     wake: Wake
@@ -28,6 +28,7 @@ class Message:
     rev: int = 0
     gone: bool = False
     copy_of: int | None = None
+    soon: bool = False
 
     @property
     def key(self) -> str:
@@ -36,6 +37,9 @@ class Message:
 
 class Platform(Protocol):
     by_row: bool
+    eager: bool
+    """Nobody is between an arming and its commit: what was armed for a moment later may be delivered now."""
+
     visibility: int
 
     def arm(self, wake: Wake, at: int, *, soon: bool = False) -> str | None: ...
@@ -76,11 +80,13 @@ class Queue:
         self.clock = clock
         self.visibility = visibility
         self.tokens = tokens
+        self.eager = True
         self.messages: dict[int, Message] = {}
         self._count = 0
 
     def arm(self, wake: Wake, at: int, *, soon: bool = False) -> str | None:
-        message = self._add(wake, self.clock.now() if soon else at)
+        message = self._add(wake, at)
+        message.soon = soon
         return str(message.number) if self.tokens else None
 
     def disarm(self, token: str) -> None:
@@ -93,7 +99,10 @@ class Queue:
 
     def due(self) -> list[Message]:
         now = self.clock.now()
-        found = [one for one in self.messages.values() if one.held_until is None and one.at <= now]
+        eager = self.eager
+        found = [
+            one for one in self.messages.values() if one.held_until is None and (one.at <= now or (eager and one.soon))
+        ]
         found.sort(key=lambda one: (one.at, one.number))
         return found
 
@@ -126,6 +135,7 @@ class Queue:
         return message
 
     def _back(self, message: Message, at: int) -> None:
+        message.soon = False
         if not message.gone:
             message.at = at
             message.held_until = None
@@ -144,6 +154,7 @@ class Rows:
         self.clock = clock
         self.store = store
         self.visibility = visibility
+        self.eager = True
         self._sent: dict[str, Message] = {}
         self._count = 0
         self._busy: dict[str, int] = {}

@@ -410,6 +410,7 @@ class World:
         self.loop.drain()
         self._raise_errors()
         now = self.clock.now()
+        self.platform.eager = not self.holds
         due = self.platform.due()
         free = [hold for hold in self.holds if hold[0] <= now]
         if due or free:
