@@ -459,7 +459,7 @@ class Client:
         reply = await self.service.perform(request)
         stood = reply.schedule
         if stood is None:
-            raise InvalidArgument(f"schedule {id!r} was refused (status {reply.status})")
+            raise InvalidArgument(f"schedule {id!r}: {reply.error or f'refused (status {reply.status})'}")
         if (stood.cron, stood.promise_param, dict(stood.promise_tags)) != (wanted, work.param, dict(probe.tags)):
             raise Conflict(f"schedule {id!r} exists and differs; remove it first")
         return schedule_view(stood)
