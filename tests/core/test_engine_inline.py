@@ -189,21 +189,25 @@ def test_p6_nothing_is_delivered_inline_while_something_else_is_ready(monkeypatc
 
 
 def test_p6_nothing_is_delivered_inline_to_a_task_that_is_being_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody settled the promise before our cancellation of it arrived."""
+
     async def body(ctx: Context) -> str:
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
         try:
-            await ctx.run(charge)
+            await ctx.promise()
         except asyncio.CancelledError:
             task.uncancel()
-            return "cancelled"
+            return f"cancelled {await ctx.run(charge)}"
         return "delivered"
 
     live = Play(body)
+    live.settle("r.1", "value")
+    live.settle("r.2", "too late")
     seen = inline_deliveries(monkeypatch)
     again = Play(body, journal=live.deliveries)
-    assert (seen, live.result, again.result) == ([], "cancelled", "cancelled")
+    assert (seen, live.result, again.result) == ([], "cancelled too late", "cancelled too late")
 
 
 def test_p6_a_future_with_a_callback_is_not_delivered_inline(monkeypatch: pytest.MonkeyPatch) -> None:
