@@ -15,7 +15,6 @@ from .client import Client, Handle
 from .clock import Clock, SystemClock
 from .driver import Driver
 from .errors import NotFound, PlatformError
-from .ids import origin_of
 from .ports import Due, Store, Wake
 from .promise import State, TaskState, from_row
 from .registry import App
@@ -74,7 +73,7 @@ class Runtime:
         self._on_event = on_event
         self._concurrency = concurrency
         self._liveness = _liveness(self.store)
-        self._related: set[str] = set()
+        self._watched: set[str] = set()
         self._active: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, int] = {}
         self._revs: dict[str, int] = {}
@@ -95,8 +94,8 @@ class Runtime:
         )
 
     def _tell(self, kind: str, id: str, /, **detail: Any) -> None:
-        if kind == "attached":
-            self._related.add(origin_of(id))
+        if kind in ("created", "attached"):
+            self._watched.add(id)
         if self._on_event is not None:
             self._on_event(Event(kind, id, self.clock.now(), detail))
 
@@ -138,8 +137,8 @@ class Runtime:
 
     async def drive(self, id: str) -> None:
         """Work on one run, and on what it needs, until it is settled or halted. Raises NotFound."""
-        self._related.add(origin_of(id))
-        await self._recover(self._related)
+        await self._watch(id)
+        await self._recover(self._watched)
         try:
             while True:
                 row = (await self.store.load([id])).get(id)
@@ -150,40 +149,58 @@ class Runtime:
                     record.task is not None and record.task.state is TaskState.HALTED
                 ):
                     return
-                await self._turn(self._related)
+                await self._turn(self._watched)
         finally:
             await self.stop()
 
-    async def _recover(self, origins: set[str] | None) -> None:
+    async def _watch(self, id: str) -> None:
+        """Know a run and all it has started, from its records; what it starts from now on is told by the driver."""
+        unseen = [id]
+        while unseen:
+            branch = unseen.pop()
+            self._watched.add(branch)
+            for row in await self.store.branch(branch):
+                if row.state == State.PENDING.value and row.id not in self._watched:
+                    unseen.append(row.id)
+                task = from_row(row).task if row.id == branch else None
+                if task is not None:
+                    unseen.extend([other for _, other in task.foreign if other not in self._watched])
+
+    async def _recover(self, watched: set[str] | None) -> None:
         """Take over from processes that are dead, without waiting for their leases to end."""
         if self._liveness is None:
             return
         self._liveness.sweep()
-        for due in await self._due(self.clock.now() + 2 * LEASE, origins):
+        for due in await self._due(self.clock.now() + 2 * LEASE, watched):
             row = (await self.store.load([due.id])).get(due.id)
             if row is not None and row.lease is not None:
                 task = from_row(row).task
                 if task is not None and task.pid is not None and not self._liveness.alive(task.pid):
                     self._begin(due.id)
 
-    async def _due(self, now: int, origins: set[str] | None) -> list[Due]:
-        if origins is None:
-            return await self.store.due(now, 4 * self._concurrency)
-        return [due for due in await self.store.due(now, 1000) if origin_of(due.id) in origins]
+    async def _due(self, until: int, watched: set[str] | None) -> list[Due]:
+        """What is due: anything, or of the watched ones alone, however many others there are."""
+        if watched is None:
+            return await self.store.due(until, 4 * self._concurrency)
+        rows = await self.store.load(sorted(watched))
+        watched.intersection_update(id for id in rows if rows[id].due is not None or rows[id].state == "pending")
+        return sorted([Due(row.id, row.due) for row in rows.values() if row.due is not None and row.due <= until],
+                      key=lambda due: due.due)  # fmt: skip
 
-    async def _turn(self, origins: set[str] | None) -> None:
+    async def _turn(self, watched: set[str] | None) -> None:
         """Begin what is due, then wait until something else is, or something ends."""
         now = self.clock.now()
         self.waker.take(now)
         try:
-            found = await self._due(now, origins)
+            found = await self._due(now, watched)
             for due in found:
                 if len(self._active) >= self._concurrency:
                     break
                 if due.id not in self._active and self._not_before.get(due.id, 0) <= now:
                     self._begin(due.id)
-            upcoming = await self._due(_FAR, origins) if len(found) == 0 else []
-        except PlatformError:
+            upcoming = await self._due(_FAR, watched) if len(found) == 0 else []
+        except PlatformError as error:
+            self._tell("trouble", "", error=str(error))
             await asyncio.sleep(_IDLE)
             return
         waiting = [due.due for due in upcoming if due.id not in self._active]

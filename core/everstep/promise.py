@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from .clock import NEVER
+from .errors import StoreCorrupted
 
 
 class State(str, Enum):
@@ -213,7 +214,8 @@ def settled(record: Record, state: State, value: Payload, at: int) -> Record:
     """The record settled, its task fulfilled with it."""
     task = record.task
     if task is not None and task.state is not TaskState.FULFILLED:
-        task = Task(TaskState.FULFILLED, task.version, generation=task.generation)
+        # The segments stay, for people to see when it slept.
+        task = Task(TaskState.FULFILLED, task.version, segments=task.segments, generation=task.generation)
     return record._replace(state=state, value=value, settled_at=at, task=task)
 
 
@@ -324,7 +326,14 @@ def to_row(record: Record) -> Row:
 
 
 def from_row(row: Row) -> Record:
-    """The record a row holds. Raises ValueError or KeyError on damaged text; stores turn that into StoreCorrupted."""
+    """The record a row holds. Raises StoreCorrupted, naming the id, where its text is damaged."""
+    try:
+        return _from_row(row)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StoreCorrupted(f"{row.id}: its row cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _from_row(row: Row) -> Record:
     (
         id,
         branch,

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from .clock import NEVER
-from .errors import NotFound
+from .errors import NotFound, StoreCorrupted
 from .inspection import is_current
 from .ports import Commit, Query, Wake
 from .promise import Kind, Record, Row, State, TaskState, due_at, from_row, leaves, project, satisfied
@@ -58,8 +58,8 @@ async def verify(client: Client, repair: bool) -> VerifyReport:
 async def _problem(client: Client, row: Row) -> str | None:
     try:
         record = from_row(row)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        return f"its row cannot be read: {error}"
+    except StoreCorrupted as error:
+        return str(error)
     now = client.clock.now()
     expected = due_at(record)
     if row.due != expected:
@@ -104,7 +104,7 @@ async def _repair(client: Client, row: Row) -> bool:
     """Make a record due now; its own transitions find out what that means."""
     try:
         record = from_row(row)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except StoreCorrupted:
         return False
     task = record.task
     now = client.clock.now()

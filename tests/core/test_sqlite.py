@@ -25,8 +25,7 @@ from everstep.errors import (
     StoreUnavailable,
 )
 from everstep.ports import Fence, Put, Query, Store
-from everstep.promise import Row
-from everstep.stores import open_store, read, read_all
+from everstep.stores import open_store
 from everstep.stores.sqlite import SqliteStore
 from everstep.testing.conformance.rows import commit, row, write
 
@@ -210,13 +209,13 @@ def test_damaged_tags_are_reported_with_their_id(path: Path) -> None:
 )
 def test_a_row_whose_text_is_damaged_is_reported_with_its_id(damage: dict[str, str]) -> None:
     with pytest.raises(StoreCorrupted, match=r"^a\.7: its row cannot be read"):
-        read(row("a.7", **damage))
+        from_row(row("a.7", **damage))
     with pytest.raises(StoreCorrupted, match=r"^a\.7: "):
-        read_all([row("a"), row("a.7", **damage)])
+        records([row("a"), row("a.7", **damage)])
 
 
 def test_a_whole_row_is_read() -> None:
-    assert read_all([row("a"), row("a.1")]) == {"a": read(row("a")), "a.1": read(row("a.1"))}
+    assert records([row("a"), row("a.1")]) == {"a": from_row(row("a")), "a.1": from_row(row("a.1"))}
 
 
 READ_ONLY = """

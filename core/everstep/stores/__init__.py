@@ -7,13 +7,12 @@ registers a scheme by an entry point of the group `everstep.stores`: a callable 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
 
-from everstep.errors import InvalidArgument, StoreCorrupted
+from everstep.errors import InvalidArgument
 from everstep.ports import Store
-from everstep.promise import Record, Row, from_row
 
 ENTRY_POINTS = "everstep.stores"
 
@@ -106,16 +105,3 @@ def _from_entry_point(url: str, scheme: str) -> Callable[[str], Store]:
         return opener
     known = ", ".join(f"{name}:" for name in ("memory", "sqlite", *_ADAPTERS))
     raise InvalidArgument(f"{url!r}: nothing opens {scheme}:; known are {known}")
-
-
-def read(row: Row) -> Record:
-    """The record a row holds. Raises StoreCorrupted, naming the id, where its text is damaged."""
-    try:
-        return from_row(row)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise StoreCorrupted(f"{row.id}: its row cannot be read: {type(error).__name__}: {error}") from error
-
-
-def read_all(rows: Iterable[Row]) -> dict[str, Record]:
-    """Rows as records by id. Raises StoreCorrupted, naming the id."""
-    return {row.id: read(row) for row in rows}
