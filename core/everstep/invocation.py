@@ -382,6 +382,10 @@ class Invocation:
         holding, children = self.holding, self.children
         now = holding.now()
         tree = body.blocked_on()
+        retrying = [key for key in self.backoff if key != tree]
+        if retrying:
+            # A gather of a step that is being retried waits for all of it; its next attempt waits for nobody.
+            tree = ("any", tree, *retrying)
         wanted = leaves(tree)
         if not wanted:
             await holding.halt(_WAITS_FOR_NOTHING)

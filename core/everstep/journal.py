@@ -98,7 +98,7 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
     for id, entry in (await _decode(others, codec)).items():
         stored = from_row(own[id])
         if stored.stamp is not None or stored.kind in _LOCAL:
-            loose[id] = stored
+            loose[id] = stored._replace(param=await codec.internalize(stored.param))
             continue
         shown = project(stored, now)
         if shown.state is State.PENDING:

@@ -58,12 +58,12 @@ class Recorder:
     def attempts(self, op: DurableFuture[Any]) -> int:
         """How often this step has failed already."""
         loose = self.loose.get(op.key)
-        return loose.attempt if loose is not None and loose.param == op.param else 0
+        return loose.attempt if loose is not None and self._same(loose.param, op.param) else 0
 
     def found(self, op: DurableFuture[Any], now: int) -> Ready | None:
         """The result an orphan holds for this operation: its value counts, its number does not (P2.4)."""
         loose = self.loose.get(op.key)
-        if loose is None or loose.kind != op.kind or loose.param != op.param:
+        if loose is None or loose.kind != op.kind or not self._same(loose.param, op.param):
             return None
         if loose.state is State.PENDING or loose.state is State.CANCELED:
             return None
@@ -72,7 +72,13 @@ class Recorder:
     def waits_until(self, op: DurableFuture[Any]) -> int | None:
         """When the next attempt of a step that has failed is due."""
         loose = self.loose.get(op.key)
-        return loose.retry_at if loose is not None and loose.pending and loose.param == op.param else None
+        if loose is None or not loose.pending or not self._same(loose.param, op.param):
+            return None
+        return loose.retry_at
+
+    def _same(self, stood: Payload, own: Payload) -> bool:
+        """Whether two params are the same call: an encrypted one is another text every time."""
+        return stood == own or (bool(stood.headers) and self._codec.decode(stood) == self._codec.decode(own))
 
     async def complete(self, item: Ready, n: int) -> tuple[State, Any, Row]:
         """Write one completion as delivery number `n`; returns what stands: state, plain value and row.
@@ -111,7 +117,11 @@ class Recorder:
             if found.epoch is not None and found.epoch > version:
                 raise LeaseLost(self._holding.id)
             stood = from_row(found)
-            if stood.param == param and stood.kind == kind and stood.state not in (State.PENDING, State.CANCELED):
+            if stood.kind != kind or stood.state in (State.PENDING, State.CANCELED):
+                continue
+            if stood.param == param or (
+                op is not None and self._same(await self._codec.internalize(stood.param), op.param)
+            ):
                 state, payload = stood.state, stood.value
         else:
             raise LeaseLost(self._holding.id)
