@@ -1,0 +1,84 @@
+"""The command group, and how every command ends: errors become one red line, and everything becomes an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from everstep.cli import version
+from everstep.errors import EverstepError
+
+from . import look, settle, work
+from .options import DONE, PENDING, USAGE
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, no_args_is_help=True)
+@click.version_option(version(), "-V", "--version", message="everstep %(version)s")
+def group() -> None:
+    """Durable workflows in plain Python.
+
+    Exit codes: 0 done, 1 the workflow failed or a check found something, 2 it cannot be asked that way, 3 still
+    pending.
+    """
+
+
+COMMANDS = (
+    *(work.new, work.dev, work.run_command, work.start, work.schedule),
+    *(look.get, look.tree, look.ls, settle.resolve, settle.reject, settle.cancel, settle.halt, settle.continue_),
+    *(look.verify, look.sweep, look.cost, look.check, work.mcp),
+)
+for command in COMMANDS:
+    group.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command from start to end: errors become one red line, and everything becomes an exit code."""
+    # Whoever reads our pipe gets what this says whatever the locale can spell.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    debug = "--debug" in arguments
+    as_json = "--json" in arguments
+    try:
+        code = group.main(list(arguments), prog_name="everstep", standalone_mode=False)
+        return code if isinstance(code, int) else DONE
+    except click.UsageError as error:
+        hint = f"; see {error.ctx.command_path} --help" if error.ctx is not None else ""
+        return _fail(f"{error.format_message()}{hint}", error, as_json)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error, as_json)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
+        return PENDING
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  nothing can be said to a reader who left
+        return DONE
+    except (EverstepError, TypeError) as error:
+        if debug or (isinstance(error, TypeError) and not _is_ours(error)):
+            raise
+        return _fail(str(error), error, as_json)
+
+
+def _is_ours(error: TypeError) -> bool:
+    """Whether a TypeError is what the core raises for arguments that do not fit, rather than a mistake of its own."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename.endswith(("signature.py", "starts.py", "inspect.py"))
+
+
+def _fail(text: str, error: BaseException, as_json: bool) -> int:
+    from .words import clean
+
+    if as_json:
+        print(json.dumps({"error": type(error).__name__, "message": text}, ensure_ascii=False), file=sys.stderr)
+    else:
+        click.secho(f"everstep: {clean(text)}", fg="red", err=True)
+    return USAGE

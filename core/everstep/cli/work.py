@@ -1,0 +1,281 @@
+"""Commands that make, start and carry out: new, dev, run, start, schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .loading import load_app
+from .options import DEFAULT_STORE, DONE, WORK, asked, common, opened, pairs, parse, store_option
+
+if TYPE_CHECKING:
+    from everstep.client import Client
+
+
+@click.command("new")
+@click.argument("template", required=False)
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--platform", type=click.Choice(["local", "aws", "gcp", "supabase", "cloudflare"]), default="local")
+@click.option("--list", "listing", is_flag=True, help="Say what there is.")
+@common
+def new(template: str | None, folder: Path | None, platform: str, listing: bool, as_json: bool) -> int:
+    """Make a folder from a template: everstep new countdown my-app."""
+    from .new import create, templates
+    from .show import console, print_json
+
+    if listing:
+        found = list(templates().values())
+        if as_json:
+            print_json([{"name": one.name, "about": one.about, "platforms": one.platforms} for one in found])
+        else:
+            for one in found:
+                console().print(f"[bold]{one.name}[/]  {one.about} ({', '.join(one.platforms)})")
+        return DONE
+    if template is None or folder is None:
+        raise click.UsageError("name a template and a folder, or ask for --list")
+    files = create(template, folder, platform)
+    if as_json:
+        print_json({"folder": str(folder), "files": [str(path.relative_to(folder)) for path in files]})
+    else:
+        console(stderr=True).print(f"{folder}: {len(files)} files; README.md says how to go on", markup=False)
+    return DONE
+
+
+@click.command("dev")
+@click.argument("target", metavar="MODULE:APP")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8001, show_default=True, help="0 takes a free one.")
+@click.option("--quiet", is_flag=True, help="Do not tell what runs do.")
+@store_option
+@common
+def dev(target: str, host: str, port: int, quiet: bool, store: str, as_json: bool) -> int:
+    """Run workflows, the HTTP API and the live page in one process.
+
+    EVERSTEP_TOKEN asks callers for a bearer token; EVERSTEP_SECRET signs the links under /approve/.
+    """
+    try:
+        from .serve import serve
+    except ImportError as error:
+        raise click.ClickException(f"everstep dev needs {error.name}: pip install 'everstep[dev]'") from error
+    from .show import console
+
+    return asyncio.run(serve(load_app(target), store, host, port, console(stderr=True), quiet=quiet))
+
+
+@click.command("run", context_settings=WORK)
+@click.argument("target", metavar="MODULE:APP")
+@click.argument("workflow")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("--id", help="Of the run: give the same one to resume it.")
+@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="A keyword argument.")
+@click.option("--tag", multiple=True, metavar="NAME=VALUE")
+@click.option("--attach", is_flag=True, help="Take the run of that id whatever its arguments are.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop working on it after so long.")
+@click.option("--each-step", is_flag=True, help="Make every checkpoint an invocation of its own.")
+@click.option("--quiet", is_flag=True, help="Do not tell what it does.")
+@store_option
+@common
+def run_command(
+    target: str,
+    workflow: str,
+    arguments: tuple[str, ...],
+    id: str | None,
+    keyword: tuple[str, ...],
+    tag: tuple[str, ...],
+    attach: bool,
+    timeout: float | None,
+    each_step: bool,
+    quiet: bool,
+    store: str,
+    as_json: bool,
+) -> int:
+    """Run a workflow to its end in this process; run it again with the same --id, and it resumes.
+
+    Each argument is JSON where it parses, else a string. The result is JSON on stdout, the rest goes to stderr.
+    """
+    from .running import run
+    from .show import console
+
+    app = load_app(target)
+    kwargs, tags = pairs(keyword, "--keyword", json_values=True), pairs(tag, "--tag", json_values=False)
+    again = ["everstep", "run", target, workflow, *arguments]
+    for name in keyword:
+        again += ["-k", name]
+    if store != DEFAULT_STORE and "EVERSTEP_STORE" not in os.environ:
+        again += ["--store", store]
+    return asyncio.run(
+        run(
+            app,
+            store,
+            workflow,
+            [parse(text) for text in arguments],
+            kwargs,
+            id=id,
+            tags=tags,
+            attach=attach,
+            timeout=timeout,
+            each_step=each_step,
+            as_json=as_json,
+            quiet=quiet,
+            console=console(stderr=True),
+            again=shlex.join(again),
+        )
+    )
+
+
+@click.command("start", context_settings=WORK)
+@click.argument("target", metavar="MODULE:APP")
+@click.argument("workflow")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("--id", help="Of the run.")
+@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="A keyword argument.")
+@click.option("--tag", multiple=True, metavar="NAME=VALUE")
+@click.option("--attach", is_flag=True, help="Take the run of that id whatever its arguments are.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Its deadline; none by default.")
+@store_option
+@common
+def start(
+    target: str,
+    workflow: str,
+    arguments: tuple[str, ...],
+    id: str | None,
+    keyword: tuple[str, ...],
+    tag: tuple[str, ...],
+    attach: bool,
+    timeout: float | None,
+    store: str,
+    as_json: bool,
+) -> int:
+    """Start a workflow and do not wait; a process that runs the app carries it out."""
+    from .show import print_json
+
+    app = load_app(target)
+    kwargs, tags = pairs(keyword, "--keyword", json_values=True), pairs(tag, "--tag", json_values=False)
+
+    async def work() -> int:
+        async with opened(store, app, create=True) as client:
+            starter = client.options(
+                id=id, timeout=timeout, tags=tags or None, on_conflict="attach" if attach else "raise"
+            )
+            handle = await starter.start(workflow, *[parse(text) for text in arguments], **kwargs)
+            if as_json:
+                print_json({"id": handle.id})
+            else:
+                click.echo(handle.id)
+            return DONE
+
+    return asyncio.run(work())
+
+
+@click.group("schedule", no_args_is_help=True)
+def schedule() -> None:
+    """Start workflows by a cron expression."""
+
+
+@schedule.command("add", context_settings=WORK)
+@click.argument("id")
+@click.argument("cron")
+@click.argument("target", metavar="MODULE:APP")
+@click.argument("workflow")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="A keyword argument.")
+@click.option("--timezone", help="Of the cron expression, such as Europe/Berlin; UTC by default.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="The deadline of each run.")
+@click.option("--tag", multiple=True, metavar="NAME=VALUE")
+@store_option
+@common
+def schedule_add(
+    id: str,
+    cron: str,
+    target: str,
+    workflow: str,
+    arguments: tuple[str, ...],
+    keyword: tuple[str, ...],
+    timezone: str | None,
+    timeout: float | None,
+    tag: tuple[str, ...],
+    store: str,
+    as_json: bool,
+) -> int:
+    """everstep schedule add nightly "0 3 * * *" app:app report sales."""
+    from .show import print_json
+    from .words import clean
+
+    app = load_app(target)
+    app.find(workflow)
+
+    async def work() -> int:
+        async with opened(store, app, create=True) as client:
+            made = await client.schedule(
+                id,
+                cron,
+                workflow,
+                *[parse(text) for text in arguments],
+                timezone=timezone,
+                timeout=timeout,
+                tags=pairs(tag, "--tag", json_values=False) or None,
+                **pairs(keyword, "--keyword", json_values=True),
+            )
+            if as_json:
+                print_json(made)
+            else:
+                click.echo(f"{clean(id)}: next run {made['next_run']}")
+            return DONE
+
+    return asyncio.run(work())
+
+
+@schedule.command("list")
+@store_option
+@common
+def schedule_list(store: str, as_json: bool) -> int:
+    """Every schedule."""
+    from rich.table import Table
+
+    from .show import console, print_json
+    from .words import clean
+
+    async def work(client: Client) -> int:
+        found = await client.schedules()
+        if as_json:
+            print_json({"schedules": found})
+            return DONE
+        if not found:
+            console(stderr=True).print("no schedules yet")
+            return DONE
+        table = Table("id", "cron", "time zone", "next run", box=None, pad_edge=False)
+        for one in found:
+            table.add_row(clean(one["id"]), clean(one["cron"]), clean(one["timezone"]), one["next_run"])
+        console().print(table)
+        return DONE
+
+    return asked(work, store)
+
+
+@schedule.command("rm")
+@click.argument("id")
+@store_option
+@common
+def schedule_remove(id: str, store: str, as_json: bool) -> int:
+    """Remove a schedule; runs it started go on."""
+
+    async def work(client: Client) -> int:
+        await client.unschedule(id)
+        return DONE
+
+    return asked(work, store)
+
+
+@click.command("mcp")
+@click.argument("target", metavar="MODULE:APP")
+@common
+def mcp(target: str, as_json: bool) -> int:
+    """Offer workflows as tools over the Model Context Protocol (a later release)."""
+    raise click.ClickException(
+        "everstep mcp comes with a later release; until then, POST /workflows/{name} starts a run"
+    )
