@@ -101,7 +101,7 @@ class TreeView:
 
     def walk(self) -> Iterator[PromiseView]:
         """Every promise, a parent before its children."""
-        stack = [self]
+        stack: list[TreeView] = [self]
         while stack:
             node = stack.pop()
             yield node.promise

@@ -17,7 +17,7 @@ import httpx  # noqa: E402
 
 from everstep import App, Context, Runtime  # noqa: E402
 from everstep.http import asgi  # noqa: E402
-from everstep.http.app import Application  # noqa: E402
+from everstep.http.application import Application  # noqa: E402
 
 JSON = {"content-type": "application/json"}
 

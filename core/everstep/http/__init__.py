@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from everstep.registry import App
     from everstep.tokens import Secret
 
-    from .app import Application
+    from .application import Application
     from .auth import Auth
 
 __all__ = ["asgi"]
@@ -52,7 +52,7 @@ def asgi(
         ImportError: starlette is missing; `pip install 'everstep[dev]'` brings it.
     """
     try:
-        from .app import Application
+        from .application import Application
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "starlette":
             raise

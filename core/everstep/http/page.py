@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 @functools.cache
 def _load() -> tuple[str, dict[str, str]]:
-    text = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    text = files("everstep.http").joinpath("page.html").read_text(encoding="utf-8")
     policy = {"script": _hashes(text, "script"), "style": _hashes(text, "style")}
     headers = {
         "cache-control": "no-cache",
