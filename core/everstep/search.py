@@ -20,7 +20,7 @@ async def search(store: Store, request: Search, now: int) -> Reply:
         case PromiseSearch():
             query = Query(state=_stored(request.state), tags=request.tags, limit=request.limit, cursor=request.cursor)
             page = await store.find(query)
-            shown = [project(from_row(row), now) for row in page.rows]
+            shown = [project(from_row(row), now) for row in page.rows if row.kind != Kind.FOLD]
             found = [record for record in shown if request.state is None or record.state is request.state]
             return Reply(200, promises=tuple(found), cursor=page.cursor)
         case TaskSearch():

@@ -133,7 +133,11 @@ class Service:
             return outcome.reply
         branch, own = outcome.branch
         rows = await self.store.branch(branch)
-        found = [project(from_row(row), now) for row in rows if row.branch == branch and row.id != own]
+        found = [
+            project(from_row(row), now)
+            for row in rows
+            if row.branch == branch and row.id != own and row.kind != Kind.FOLD
+        ]
         return outcome.reply._replace(preload=tuple(sorted(found, key=lambda record: record.id)))
 
     async def _commit(self, outcome: Outcome, records: dict[str, Entity], home: str) -> bool:
@@ -350,8 +354,6 @@ class Service:
         woken = internal.resume(record, None, now, states).record
         if woken is not None:
             return woken
-        if task.poll_at is None or task.poll_at > now:
-            return None
         later = now + min(max(now - record.created_at, _POLL_FIRST), _POLL_LAST) if task.foreign else None
         return record._replace(task=task._replace(poll_at=later))
 

@@ -31,6 +31,7 @@ class DictStore:
             hook, self.before_commit = self.before_commit, None
             hook()
         assert commit.origin, "a commit has an origin"
+        assert len(commit.puts) + len(commit.deletes) <= 100, "a transaction holds a hundred"
         for id in [put.row.id for put in commit.puts] + list(commit.deletes):
             assert origin_of(id) == commit.origin, f"{id} is not of the origin {commit.origin}"
         if commit.fence is not None:

@@ -67,6 +67,11 @@ def test_six_fields_have_seconds() -> None:
     assert runs("*/20 * * * * *", "2026-01-01 00:00:01", 2) == ["2026-01-01 00:00:20", "2026-01-01 00:00:40"]
 
 
+@pytest.mark.parametrize(("after", "expected"), [(999, 1000), (1000, 2000), (1001, 2000), (1999, 2000)])
+def test_not_one_is_skipped_between_full_seconds(after: int, expected: int) -> None:
+    assert next_cron("* * * * * *", after) == expected
+
+
 @given(
     st.sampled_from(["* * * * *", "*/7 3 * * *", "* * * * * *", "CRON_TZ=Europe/Berlin 30 2 * * *", "0 0 29 2 *"]),
     st.integers(0, 4_000_000_000_000),

@@ -108,10 +108,17 @@ def test_c2_a_child_does_not_outlive_its_parents_deadline() -> None:
 
     child = world.create("a.1", {"resonate:parent": "a"}, timeout_at=LATER).promise
     shorter = world.create("a.2", {"resonate:parent": "a"}, timeout_at=NOW + 20).promise
+    elsewhere = world.create("x", {"resonate:parent": "a"}, timeout_at=LATER).promise
     unknown = world.create("b.1", {"resonate:parent": "b"}, timeout_at=LATER).promise
     own = world.create("c", {"resonate:parent": "c"}, timeout_at=LATER).promise
 
-    assert [one.timeout_at for one in (child, shorter, unknown, own) if one] == [NOW + 50, NOW + 20, LATER, LATER]
+    assert [one.timeout_at for one in (child, shorter, elsewhere, unknown, own) if one] == [
+        NOW + 50,
+        NOW + 20,
+        NOW + 50,
+        LATER,
+        LATER,
+    ]
 
 
 def test_i6_the_protocol_does_not_compare_work() -> None:

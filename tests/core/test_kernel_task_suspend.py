@@ -47,8 +47,9 @@ def test_200_a_callback_that_stands_is_not_written_again() -> None:
     assert [one.id for one in world.last.puts] == ["t"]
 
 
+@pytest.mark.parametrize("awaited", [("q", "p"), ("p", "q")])
 @pytest.mark.parametrize("late", [False, True])
-def test_300_something_is_settled_already(late: bool) -> None:
+def test_300_something_is_settled_already(late: bool, awaited: tuple[str, str]) -> None:
     world = World()
     version = world.acquired("t")
     world.create("p", timeout_at=NOW + 5)
@@ -60,7 +61,7 @@ def test_300_something_is_settled_already(late: bool) -> None:
         world.settle("p")
     world.write(world.record("t")._replace(task=world.task("t")._replace(resumes=("x",))))
 
-    reply = suspend(world, version, "q", "p")
+    reply = suspend(world, version, *awaited)
 
     assert reply.status == 300
     assert world.task("t") == Task(TaskState.ACQUIRED, version, "worker", 1000, NOW + 1000)

@@ -309,5 +309,6 @@ def test_text_in_base64_is_stored_as_text(text: str) -> None:
 def test_what_is_no_text_is_stored_as_it_came() -> None:
     raw = base64.b64encode(b"\xff\xfe").decode()
 
-    assert from_wire(raw) == Payload(raw, {"everstep:opaque": "1"})
+    for data in (raw, "YR==", "YQ", "not base64"):
+        assert from_wire(data) == Payload(data, {"everstep:opaque": "1"})
     assert from_wire(b64("1"), {"everstep:opaque": "1"}) == Payload("1")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from everstep.clock import NEVER
 from everstep.errors import InvalidArgument, InvalidId
 from everstep.ids import check_any
 from everstep.promise import SCHEDULE_PREFIX, Record, Schedule
@@ -91,7 +90,7 @@ def fire(schedule: Schedule, now: int, next_cron: NextCron, batch: int) -> Fired
     while at <= now and len(ticks) < batch:
         request = PromiseCreate(
             expand(schedule.promise_id, schedule.id, at),
-            min(at + schedule.promise_timeout, NEVER),
+            at + schedule.promise_timeout,
             schedule.promise_param,
             schedule.promise_tags,
         )

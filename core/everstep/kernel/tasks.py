@@ -30,7 +30,7 @@ from .outcome import Entity, Outcome, Records, refuse
 
 
 def _task(id: str, records: Records, now: int) -> tuple[Record, Record, Task] | None:
-    """The stored record, its projection, and the projected task."""
+    """The stored record, its projection, and the projected task: fulfilled, if the promise is settled by now."""
     record = records.get(id)
     if not isinstance(record, Record) or record.task is None:
         return None
@@ -48,8 +48,8 @@ def _held(id: str, version: int, records: Records, now: int) -> tuple[Record, Ta
     found = _task(id, records, now)
     if found is None:
         return _absent(id)
-    record, shown, task = found
-    if task.state is not TaskState.ACQUIRED or not shown.pending:
+    record, _, task = found
+    if task.state is not TaskState.ACQUIRED:
         return refuse(409, f"task {id!r} is {task.state.value}")
     if task.version != version:
         return refuse(409, f"task {id!r} is at version {task.version}")
@@ -112,8 +112,8 @@ def acquire(request: TaskAcquire, records: Records, now: int) -> Outcome:
     found = _task(request.id, records, now)
     if found is None:
         return _absent(request.id)
-    record, shown, task = found
-    if task.state is not TaskState.PENDING or not shown.pending:
+    record, _, task = found
+    if task.state is not TaskState.PENDING:
         return refuse(409, f"task {request.id!r} is {task.state.value}")
     if task.version != request.version:
         return refuse(409, f"task {request.id!r} is at version {task.version}")
@@ -243,8 +243,8 @@ def resume_halted(request: TaskContinue, records: Records, now: int) -> Outcome:
     found = _task(request.id, records, now)
     if found is None:
         return _absent(request.id)
-    record, shown, task = found
-    if task.state is not TaskState.HALTED or not shown.pending:
+    record, _, task = found
+    if task.state is not TaskState.HALTED:
         return refuse(409, f"task {request.id!r} is {task.state.value}")
     going = task._replace(state=TaskState.PENDING, retry_at=now, tree=None, deaths=0, reason=None)
     return Outcome(Reply(200), (record._replace(task=going),))

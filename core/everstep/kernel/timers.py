@@ -25,7 +25,7 @@ def find(id: str, records: Records) -> tuple[Record, Record] | None:
     """The timer `id` as a promise record, and its owner without it; None when no loaded task carries it."""
     for owner_id in owners(id):
         owner = records.get(owner_id)
-        if not isinstance(owner, Record) or owner.task is None or not owner.pending:
+        if not isinstance(owner, Record) or owner.task is None:
             continue
         for key, at in owner.task.timers:
             if key == id:
