@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .clock import NEVER
 from .engine import DurableFuture
 from .errors import LeaseLost
-from .promise import TARGET, Kind, Record, State, Task, TaskState
+from .promise import TARGET, Kind, Record, State, Task, TaskState, from_row, is_local
 from .recording import Ready, Recorder
 from .starts import Work, root_record, work_of
 
@@ -68,28 +68,34 @@ class Children:
         )
 
     async def create(self, records: list[Record]) -> None:
-        """Create children, a chunk to a commit. Raises LeaseLost."""
+        """Create children, a chunk to a commit, in place of local records outside history (P2.4). Raises LeaseLost."""
+        loose = self._recorder.loose
         while records:
             chunk = [
                 record._replace(param=await self._codec.externalize(record.param, record.id, "param"))
                 for record in records[:_CHUNK]
             ]
-            refused = await self._driver.writer.write([(None, record) for record in chunk], fence=self._holding.fence())
+            changes = [(loose.get(record.id), record) for record in chunk]
+            refused = await self._driver.writer.write(changes, fence=self._holding.fence())
             if refused is None:
-                for record in chunk:
-                    self._created(record.id, 1)
+                for old, record in changes:
+                    self._created(record.id, old.rev + 1 if old is not None else 1)
                 del records[:_CHUNK]
                 continue
             standing = {id: row for id, row in refused.found.items() if row is not None}
             if refused.fenced or not standing:
                 raise LeaseLost(self._holding.id)
-            # Created by an earlier write of ours whose answer was lost (F3): what stands is the same child.
             for id, row in standing.items():
-                self._created(id, row.rev)
-            records[:] = [record for record in records if record.id not in standing]
+                if is_local(row):
+                    loose[id] = from_row(row)
+                else:
+                    # Created by an earlier write of ours whose answer was lost (F3): what stands is the same child.
+                    self._created(id, row.rev)
+            records[:] = [record for record in records if record.id not in self.known]
 
     def _created(self, id: str, rev: int) -> None:
         self._recorder.revs[id] = rev
+        self._recorder.loose.pop(id, None)
         self.known[id] = State.PENDING
         self._driver.tell("created", id)
 

@@ -19,9 +19,7 @@ from .engine import Recorded
 from .errors import DecodeError
 from .folding import Entry, unfold
 from .ids import child_prefix
-from .promise import _STATES, Kind, Record, Row, Segment, State, Task, from_row, project
-
-_LOCAL = (Kind.STEP, Kind.CHILD, Kind.TIMER, Kind.DETACHED, Kind.FOLD)
+from .promise import _STATES, LOCAL, Kind, Record, Row, Segment, State, Task, from_row, is_local, project
 
 
 class Journal(NamedTuple):
@@ -81,7 +79,7 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
     prefix = child_prefix(record.id, task.generation)
     generations = f"{record.id}.g" if task.generation == 1 else "\0"
     own = {row[0]: row for row in rows if row[0].startswith(prefix) and not row[0].startswith(generations)}
-    stale = [row[0] for row in rows if row[0] not in own and row[0] != record.id and row[2] in _LOCAL]
+    stale = [row[0] for row in rows if row[0] not in own and row[0] != record.id and row[2] in LOCAL]
     try:
         folds = unfold([own.pop(row[0]) for row in rows if row[2] == Kind.FOLD and row[0] in own])
     except (ValueError, TypeError, LookupError) as error:
@@ -97,7 +95,7 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
     others = [row for id, row in own.items() if id not in delivered]
     for id, entry in (await _decode(others, codec)).items():
         stored = from_row(own[id])
-        if stored.stamp is not None or stored.kind in _LOCAL:
+        if is_local(own[id]):
             loose[id] = stored._replace(param=await codec.internalize(stored.param))
             continue
         shown = project(stored, now)
@@ -126,7 +124,7 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
 
 
 def _local(row: Row | None) -> Row | None:
-    return row if row is not None and row[2] in _LOCAL else None
+    return row if row is not None and row[2] in LOCAL else None
 
 
 def _history(

@@ -50,6 +50,9 @@ class Kind:
     FOREIGN = ""
 
 
+LOCAL = (Kind.STEP, Kind.CHILD, Kind.TIMER, Kind.DETACHED, Kind.FOLD)
+
+
 Tags = Mapping[str, str]
 NO_TAGS: Tags = {}
 
@@ -282,6 +285,12 @@ _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=F
 _loads = json.loads
 _STATES = {state.value: state for state in State}
 _TASK_STATES = {state.value: state for state in TaskState}
+
+
+def is_local(row: Row) -> bool:
+    """Whether only the holder of a run writes this record (a completion, a failed attempt, a fold), rather than a
+    promise of its own, which others settle."""
+    return row.epoch is not None or row.kind in LOCAL
 
 
 def to_row(record: Record) -> Row:

@@ -14,7 +14,7 @@ from .errors import LeaseLost
 from .folding import Entry, fold_row
 from .ids import child_prefix, origin_of
 from .ports import Commit, Put
-from .promise import EMPTY, Kind, Payload, Record, Row, Stamp, State, from_row, to_row
+from .promise import EMPTY, Kind, Payload, Record, Row, Stamp, State, from_row, is_local, to_row
 
 if TYPE_CHECKING:
     from .holding import Holding
@@ -114,8 +114,8 @@ class Recorder:
             if found.epoch == version and found.n == n:
                 expect -= 1
                 break  # our own write, whose answer was lost (F3)
-            if found.epoch is not None and found.epoch > version:
-                raise LeaseLost(self._holding.id)
+            if (found.epoch is not None and found.epoch > version) or not is_local(found):
+                raise LeaseLost(self._holding.id)  # created under a newer lease, or we would have met it on load
             stood = from_row(found)
             if stood.kind != kind or stood.state in (State.PENDING, State.CANCELED):
                 continue

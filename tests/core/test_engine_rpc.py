@@ -103,7 +103,11 @@ def test_a_function_that_nobody_could_find_again_is_refused(play: Any) -> None:
     assert "work" in play(body).result
 
 
-@pytest.mark.parametrize(("arguments", "named"), [((), {}), ((1, 2), {}), ((1,), {"m": 2}), ((object(),), {})], ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [((), {}), ((1, 2), {}), ((1,), {"m": 2}), ((object(),), {})],
+    ids=["missing", "too many", "misspelt", "no JSON"],
+)
 def test_arguments_that_do_not_fit_are_refused_at_the_call(play: Any, arguments: Any, named: Any) -> None:
     async def body(ctx: Context) -> str:
         try:
