@@ -13,6 +13,7 @@ import pytest
 from everstep import AlreadySettled, App, Client, Context, NotFound, Runtime
 from everstep.testing import Simulation
 from everstep.testing.simulation import Mode, SimHandle
+from everstep.tokens import sign
 from tests.components import requires_component
 from tests.systems.scaffold import World, did, run_process, survives
 
@@ -130,9 +131,15 @@ def test_it_survives_a_crash_at_every_point() -> None:
     survives(app, signup, "ann@example.org", result="ann@example.org: confirmed", settle={"{id}.1": "confirmed"})
 
 
+FAR = 4_000_000_000_000
+SECRET = "a secret of more than sixteen bytes"
+
+
 @asynccontextmanager
 async def gateway(folder: Path) -> AsyncIterator[tuple[Any, World]]:
     """The HTTP routes, called in this process, over a runtime that works on the same file."""
+    requires_component("httpx", hint="pip install -e '.[test]'")
+    requires_component("starlette", hint="pip install -e '.[dev]'")
     import httpx
 
     from everstep.http import asgi
@@ -140,33 +147,63 @@ async def gateway(folder: Path) -> AsyncIterator[tuple[Any, World]]:
     world = brief.provide(World())
     async with Runtime(brief, f"sqlite:///{folder / 'store.db'}") as runtime:
         serving = asyncio.create_task(runtime.serve())
-        transport = httpx.ASGITransport(app=asgi(runtime.client, brief))
+        transport = httpx.ASGITransport(app=asgi(runtime.client, brief, secret=SECRET))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            yield http, world
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+            try:
+                yield http, world
+            finally:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+
+
+async def mailed(world: World) -> None:
+    """Until the mail is out, and so the link exists."""
+    async with asyncio.timeout(30):
+        while not world.count("email"):  # noqa: ASYNC110  # the step may run in a thread, which cannot set an Event
+            await asyncio.sleep(0.005)
+
+
+START = {"id": "s", "args": ["ann"]}
 
 
 def test_over_http_a_start_answers_at_once_and_a_click_completes(tmp_path: Path) -> None:
-    requires_component("httpx")
-    requires_component("starlette")
-
     async def story() -> None:
         async with gateway(tmp_path) as (http, world):
-            start = {"id": "s", "args": ["ann"]}
-            answer = await http.post("/workflows/brief_signup", json=start)
+            answer = await http.post("/workflows/brief_signup", json=START)
             assert (answer.status_code, answer.json()["id"]) == (202, "s")
-            assert (await http.post("/workflows/brief_signup", json=start)).status_code == 202
+            assert (await http.post("/workflows/brief_signup", json=START)).status_code == 202
             assert (await http.get("/promises/s")).json()["state"] == "pending"
 
-            assert (await http.post("/promises/s.1/resolve", json={"value": "confirmed"})).status_code == 200
+            await mailed(world)
+            clicked = await http.post("/promises/s.1/resolve", json={"value": "confirmed"})
+            assert clicked.status_code == 200
             done = (await http.get("/promises/s?wait=30")).json()
             assert (done["state"], done["value"]) == ("resolved", "ann: confirmed")
 
-            assert (await http.post("/promises/s.1/resolve", json={"value": "confirmed"})).status_code == 200
+            again = await http.post("/promises/s.1/resolve", json={"value": "confirmed"})
+            assert (again.status_code, again.json()["settled_at"]) == (200, clicked.json()["settled_at"])
             refused = await http.post("/promises/s.1/resolve", json={"value": "declined"})
             assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")
             assert (await http.post("/promises/nobody.1/resolve", json={"value": 1})).status_code == 404
             assert world.order() == ["email"]
+
+    asyncio.run(story())
+
+
+def test_over_http_a_signed_link_asks_first_and_counts_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gateway(tmp_path) as (http, world):
+            await http.post("/workflows/brief_signup", json=START)
+            await mailed(world)
+            link = "/approve/" + sign(SECRET, "s.1", FAR, choices={"Confirm": "confirmed", "No": "declined"})
+
+            assert (await http.get(link)).status_code == 200, "a mail scanner that follows the link settles nothing"
+            assert (await http.get("/promises/s.1")).json()["state"] == "pending"
+            assert (await http.post(link, json={"choice": "Confirm"})).status_code == 200
+            assert (await http.get("/promises/s?wait=30")).json()["value"] == "ann: confirmed"
+
+            second = await http.post(link, json={"choice": "No"})
+            assert (second.status_code, "Nothing was changed" in second.text) == (409, True)
+            assert (await http.get(link[:-4])).status_code == 403
 
     asyncio.run(story())
