@@ -12,6 +12,7 @@ from .folding import folded_records
 from .ids import child_prefix
 from .ports import Query
 from .promise import Kind, Record, Row, Schedule, State, TaskState, due_at, from_row, leaves, project
+from .recording import ERROR
 from .views import PromiseView, TreeView
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ async def view_of(record: Record, codec: Codec) -> PromiseView:
         error = {"type": "PromiseTimedOut", "message": f"{record.id} reached its deadline"}
     elif record.state is State.REJECTED:
         error = decoded if isinstance(decoded, dict) else {"type": "Failed", "message": str(decoded)}
-    elif "everstep:error" in record.tags:
-        error = {"type": "retrying", "message": record.tags["everstep:error"]}
+    elif ERROR in record.tags:
+        error = {"type": "retrying", "message": codec.unseal(record.tags[ERROR])}
     task = record.task
     return PromiseView(
         id=record.id,
@@ -67,7 +68,7 @@ async def view_of(record: Record, codec: Codec) -> PromiseView:
         attempt=record.attempt,
         waiting_for=leaves(task.tree) if task is not None and task.tree is not None else [],
         due_at=record.retry_at if record.retry_at is not None and record.pending else due_at(record),
-        reason=task.reason if task is not None else None,
+        reason=codec.unseal(task.reason) if task is not None and task.reason is not None else None,
     )
 
 
@@ -98,7 +99,7 @@ def timer_view(record: Record, id: str, now: int) -> PromiseView | None:
 def _timer(id: str, record: Record, at: int, settled_at: int | None) -> PromiseView:
     task = record.task
     assert task is not None
-    created = max((segment.at for segment in task.segments if segment.at <= at), default=record.created_at)
+    created = max((segment.at for segment in task.segments if segment.at < at), default=record.created_at)
     return PromiseView(
         id=id,
         state=(State.PENDING if settled_at is None else State.RESOLVED).value,

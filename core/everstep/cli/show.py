@@ -39,7 +39,8 @@ def remarks(view: PromiseView, now: int) -> list[str]:
     """What the state does not say: how long, until when, how often, why."""
     found: list[str] = []
     if view.settled_at is not None:
-        found.append(span(view.settled_at - view.created_at))
+        took = view.settled_at - view.created_at
+        found.append(span(took) if took > 0 else f"at {moment(view.settled_at, now)}")
     elif view.kind == "timer" and view.timeout_at is not None:
         found.append(f"until {moment(view.timeout_at, now)}, in {span(view.timeout_at - now)}")
     elif view.word == "retrying" and view.due_at is not None:

@@ -1,0 +1,77 @@
+"""Views: one word for each state on every edge, JSON as it stands, timers with the span they slept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from everstep.inspection import timer_views
+from everstep.promise import Record, Segment, State, Task, TaskState
+from everstep.views import CostReport, Problem, PromiseView, SweepReport, TreeView, VerifyReport
+
+
+@pytest.mark.parametrize(
+    ("view", "word"),
+    [
+        ({"state": "resolved"}, "done"),
+        ({"state": "rejected"}, "failed"),
+        ({"state": "rejected_canceled"}, "cancelled"),
+        ({"state": "rejected_timedout"}, "timed out"),
+        ({"state": "resolved", "task": "fulfilled"}, "done"),
+        ({"state": "pending", "kind": "root", "task": "pending"}, "queued"),
+        ({"state": "pending", "kind": "root", "task": "acquired"}, "running"),
+        ({"state": "pending", "kind": "rpc", "task": "suspended"}, "waiting"),
+        ({"state": "pending", "kind": "root", "task": "halted"}, "halted"),
+        ({"state": "pending", "kind": "timer"}, "sleeping"),
+        ({"state": "pending", "kind": "promise"}, "open"),
+        ({"state": "pending", "kind": ""}, "open"),
+        ({"state": "pending", "kind": "step"}, "running"),
+        ({"state": "pending", "kind": "step", "attempt": 2, "due_at": 5}, "retrying"),
+    ],
+)
+def test_a_state_has_one_word(view: dict[str, Any], word: str) -> None:
+    assert PromiseView("a", **view).word == word
+
+
+def test_views_are_json_as_they_stand() -> None:
+    children = [TreeView(PromiseView("a.1", "resolved", value=[1])), TreeView(PromiseView("a.2", "pending"))]
+    tree = TreeView(PromiseView("a", "pending"), children)
+    data = json.loads(json.dumps(tree.to_dict()))
+
+    assert [child["id"] for child in data["children"]] == ["a.1", "a.2"]
+    assert data["children"][0] == {**PromiseView("a.1", "resolved", value=[1]).to_dict(), "children": []}
+    assert [view.id for view in tree.walk()] == ["a", "a.1", "a.2"]
+    assert VerifyReport(3, [Problem("a", "x")]).to_dict() == {
+        "checked": 3,
+        "problems": [{"id": "a", "what": "x", "repaired": False}],
+    }
+    assert SweepReport(1, 2).to_dict() == {"fired": 1, "purged": 2}
+    assert CostReport({"write": 1}, 2, 3, 4).to_dict()["requests"] == {"write": 1}
+
+
+def test_a_report_is_sound_when_nothing_is_left() -> None:
+    assert VerifyReport(1).sound
+    assert VerifyReport(1, [Problem("a", "x", True)]).sound
+    assert not VerifyReport(1, [Problem("a", "x", True), Problem("b", "x")]).sound
+
+
+def test_a_tree_as_deep_as_ids_allow_is_no_recursion() -> None:
+    tree = TreeView(PromiseView("deepest", "pending"))
+    for _ in range(5000):
+        tree = TreeView(PromiseView("a", "pending"), [tree])
+
+    data, depth = tree.to_dict(), 0
+    while data["children"]:
+        data, depth = data["children"][0], depth + 1
+    assert (depth, data["id"]) == (5000, "deepest")
+
+
+def test_a_timer_that_fired_slept_since_the_acquisition_before_it() -> None:
+    segments = (Segment(1, 0, (), 1000), Segment(2, 1, ("r.2",), 5000))
+    task = Task(TaskState.SUSPENDED, 2, segments=segments, timers=(("r.4", 9000),))
+    slept, sleeps = timer_views(Record("r", State.PENDING, created_at=900, task=task), 6000)
+
+    assert (slept.id, slept.created_at, slept.settled_at) == ("r.2", 1000, 5000)
+    assert (sleeps.id, sleeps.created_at, sleeps.settled_at, sleeps.timeout_at) == ("r.4", 5000, None, 9000)
