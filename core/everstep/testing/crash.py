@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Variant = Literal["crash", "duplicate", "late"]
 _BOTH: Any = object()
 _DAY = 86_400_000
+_TURNS = 200_000
 _READS = ("store.load", "store.branch", "store.find", "store.due")
 
 
@@ -117,8 +118,8 @@ class _Visitor:
         if self.variant == "late":
             await world.hold(caller, now + world.platform.visibility + 30_000)
             return
-        for message in list(caller.tasks.values()):
-            world.platform.repeat(message)
+        for receipt in list(caller.tasks.values()):
+            world.platform.repeat(receipt.message)
         await world.hold(caller, now)
 
 
@@ -280,7 +281,11 @@ class _Visits:
     ) -> tuple[Any, ...]:
         until = sim.now_ms + self.limit
         world = sim.world
+        turns = 0
         while not sim._finished(handle.id):
+            turns += 1
+            if turns > _TURNS:
+                raise Stuck(f"still not done after {turns} turns:\n{sim.trace()}")
             before = (sim.now_ms, len(sim.events))
             if world.turn(world.clock.now()):
                 continue

@@ -144,8 +144,8 @@ class Wakes:
         if project(record, now).state is not State.PENDING:
             return []
         if wakes is None:
-            row = rows[record.id]
-            if row.due is not None and row.due <= now + SLACK:
+            due = rows[record.id].due
+            if due is not None and due <= now + SLACK:
                 return []
         elif _arrives(wakes.get(record.id, ()), now, record.task.version, now):
             return []

@@ -8,7 +8,7 @@ messages alone. `rows`: a scheduler reads due rows; what is armed or sent only s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from everstep.clock import VirtualClock
 from everstep.driver import Answer, Retry
@@ -18,7 +18,7 @@ from everstep.stores.memory import MemoryStore
 
 @dataclass(eq=False, slots=True)
 class Message:
-    """A wake-up on its way. `held_until`: it is being handled, and comes back then; `soon`: armed ahead of its commit."""
+    """A wake-up on its way. `held_until`: it is handled now, and comes back then; `soon`: armed ahead of its commit."""
 
     number: int
     wake: Wake
@@ -33,6 +33,13 @@ class Message:
     @property
     def key(self) -> str:
         return str(self.copy_of or self.number)
+
+
+class Receipt(NamedTuple):
+    """One delivery of a message; void once the message was delivered again."""
+
+    message: Message
+    number: int
 
 
 class Platform(Protocol):
@@ -53,16 +60,16 @@ class Platform(Protocol):
         """The next instant at which something may be delivered."""
         ...
 
-    def take(self, message: Message) -> None:
+    def take(self, message: Message) -> Receipt:
         """An invocation begins."""
         ...
 
-    def answered(self, message: Message, answer: Answer) -> None: ...
-    def failed(self, message: Message) -> None:
+    def answered(self, receipt: Receipt, answer: Answer) -> None: ...
+    def failed(self, receipt: Receipt) -> None:
         """The invocation ended with an error."""
         ...
 
-    def died(self, message: Message) -> None:
+    def died(self, receipt: Receipt) -> None:
         """The invocation will never answer."""
         ...
 
@@ -101,29 +108,32 @@ class Queue:
         now = self.clock.now()
         eager = self.eager
         found = [
-            one for one in self.messages.values() if one.held_until is None and (one.at <= now or (eager and one.soon))
+            one
+            for one in self.messages.values()
+            if (one.held_until or 0) <= now and (one.at <= now or (eager and one.soon))
         ]
         found.sort(key=lambda one: (one.at, one.number))
         return found
 
     def next_at(self) -> int | None:
-        return min((one.at for one in self.messages.values() if one.held_until is None), default=None)
+        return min((one.held_until or one.at for one in self.messages.values()), default=None)
 
-    def take(self, message: Message) -> None:
+    def take(self, message: Message) -> Receipt:
         message.received += 1
         message.held_until = self.clock.now() + self.visibility
+        return Receipt(message, message.received)
 
-    def answered(self, message: Message, answer: Answer) -> None:
+    def answered(self, receipt: Receipt, answer: Answer) -> None:
         if isinstance(answer, Retry):
-            self._back(message, max(answer.at, self.clock.now() + 1))
-        else:
-            self._remove(message)
+            self._back(receipt, max(answer.at, self.clock.now() + 1))
+        elif receipt.number == receipt.message.received:
+            self._remove(receipt.message)
 
-    def failed(self, message: Message) -> None:
-        self._back(message, self.clock.now() + 1000 * 2 ** min(message.received, 6))
+    def failed(self, receipt: Receipt) -> None:
+        self._back(receipt, self.clock.now() + 1000 * 2 ** min(receipt.number, 6))
 
-    def died(self, message: Message) -> None:
-        self._back(message, message.held_until or self.clock.now())
+    def died(self, receipt: Receipt) -> None:
+        self._back(receipt, receipt.message.held_until or self.clock.now())
 
     def repeat(self, message: Message) -> None:
         self._add(message.wake, self.clock.now(), copy_of=message.copy_of or message.number)
@@ -134,9 +144,10 @@ class Queue:
         self.messages[message.number] = message
         return message
 
-    def _back(self, message: Message, at: int) -> None:
+    def _back(self, receipt: Receipt, at: int) -> None:
+        message, number = receipt
         message.soon = False
-        if not message.gone:
+        if not message.gone and number == message.received:
             message.at = at
             message.held_until = None
 
@@ -188,24 +199,27 @@ class Rows:
             moments.append(max(at, self._busy.get(id, 0)))
         return min(moments, default=None)
 
-    def take(self, message: Message) -> None:
+    def take(self, message: Message) -> Receipt:
         id = message.wake.id
         self._sent.pop(id, None)
         message.rev = self.store._rev(id)
         self._busy[id] = self.clock.now() + self.visibility
+        return Receipt(message, 1)
 
-    def answered(self, message: Message, answer: Answer) -> None:
+    def answered(self, receipt: Receipt, answer: Answer) -> None:
+        message = receipt.message
         id = message.wake.id
         self._busy.pop(id, None)
         if self.store._rev(id) == message.rev:  # nothing came of it: a scheduler looks again, but not at once
             self._later[id] = (message.rev, self.clock.now() + 1000)
 
-    def failed(self, message: Message) -> None:
-        self._busy.pop(message.wake.id, None)
-        self._later[message.wake.id] = (self.store._rev(message.wake.id), self.clock.now() + 1000)
+    def failed(self, receipt: Receipt) -> None:
+        id = receipt.message.wake.id
+        self._busy.pop(id, None)
+        self._later[id] = (self.store._rev(id), self.clock.now() + 1000)
 
-    def died(self, message: Message) -> None:
-        self._busy.pop(message.wake.id, None)
+    def died(self, receipt: Receipt) -> None:
+        self._busy.pop(receipt.message.wake.id, None)
 
     def repeat(self, message: Message) -> None:
         self._sent[message.wake.id] = self._message(message.wake)

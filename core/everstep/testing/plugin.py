@@ -20,7 +20,7 @@ _SHOWN = 40
 
 
 class Kit:
-    """What the fixture `everstep` is: simulations that tell their last events where a test fails, and crash_everywhere."""
+    """What the fixture `everstep` is: simulations whose last events a failed test shows, and crash_everywhere."""
 
     def __init__(self) -> None:
         self.simulations: list[Simulation] = []
@@ -42,7 +42,7 @@ class Kit:
 
 @pytest.fixture
 def everstep() -> Kit:
-    """Simulated platforms on a virtual clock: `everstep.simulation(app)`, `everstep.crash_everywhere(app, workflow)`."""
+    """A simulated platform on a virtual clock: `everstep.simulation(app)`, `everstep.crash_everywhere(app, order)`."""
     return Kit()
 
 

@@ -23,7 +23,7 @@ from everstep.promise import Row
 from everstep.service import Service
 from everstep.stores.memory import MemoryStore
 
-from .platform import Message, Platform, Queue, Rows
+from .platform import Message, Platform, Queue, Receipt, Rows
 from .virtual import VirtualLoop
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Caller:
         self.store = _Store(self)
         self.waker = _Waker(self)
         self.service = world.make_service(self)
-        self.tasks: dict[asyncio.Task[Any], Message] = {}
+        self.tasks: dict[asyncio.Task[Any], Receipt] = {}
 
     async def passage(self, point: str, subject: str, effect: Coroutine[Any, Any, T]) -> T:
         world = self.world
@@ -137,8 +137,8 @@ class Caller:
             return
         self.alive = False
         self.world.tell(self, "crash", "")
-        for task, message in self.tasks.items():
-            self.world.platform.died(message)
+        for task, receipt in self.tasks.items():
+            self.world.platform.died(receipt)
             task.cancel()
         self.tasks.clear()
 
@@ -451,10 +451,10 @@ class World:
     def deliver(self, message: Message) -> None:
         """Call an instance with a message."""
         instance = self.choose()
-        self.platform.take(message)
+        receipt = self.platform.take(message)
         instance.started = instance.clock.now()
-        task = self.loop.create_task(self._deliver(instance, message))
-        instance.tasks[task] = message
+        task = self.loop.create_task(self._deliver(instance, receipt))
+        instance.tasks[task] = receipt
         self.loop.drain()
 
     def choose(self) -> Instance:
@@ -466,7 +466,8 @@ class World:
             return self.add_instance()
         return ready[0] if len(ready) == 1 else self.random.choice(ready)
 
-    async def _deliver(self, instance: Instance, message: Message) -> None:
+    async def _deliver(self, instance: Instance, receipt: Receipt) -> None:
+        message = receipt.message
         _payer.set(origin_of(message.wake.id))
         platform = self.platform
         self.count(instance, "delivered", message.wake.id)
@@ -478,15 +479,15 @@ class World:
                     message.wake,
                     held=not platform.by_row,
                     key="" if platform.by_row else message.key,
-                    attempt=max(message.received, 1),
+                    attempt=receipt.number,
                 )
             except PlatformError as error:
                 if instance.alive:
                     self.tell(instance, "trouble", message.wake.id, error=f"{type(error).__name__}: {error}")
-                    platform.failed(message)
+                    platform.failed(receipt)
                 return
             if instance.alive:
-                platform.answered(message, answer)
+                platform.answered(receipt, answer)
         except Crashed:
             return
         except asyncio.CancelledError:
