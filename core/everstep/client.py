@@ -281,13 +281,11 @@ class Client:
     async def reject(self, id: str, error: str | BaseException | Mapping[str, Any]) -> PromiseView:
         """Settle a promise with a failure: an exception, its description, or a text. Raises as `resolve`."""
         from .errors import Failed
-        from .failures import describe
 
         if isinstance(error, Mapping):
-            described: Any = dict(error)
-        else:
-            described = describe(error if isinstance(error, BaseException) else Failed(error))
-        return await self._settle(id, State.REJECTED, self.codec.encode(described, f"error of {id}"))
+            return await self._settle(id, State.REJECTED, self.codec.encode(dict(error), f"error of {id}"))
+        raised = error if isinstance(error, BaseException) else Failed(error)
+        return await self._settle(id, State.REJECTED, self.codec.encode_error(raised))
 
     async def cancel(self, id: str) -> PromiseView:
         """Cancel a promise; a run's children are asked to cancel with it (rule C5). Raises as `resolve`."""
@@ -360,7 +358,7 @@ class Client:
             if record.state is not State.PENDING:
                 return record
             if record.task is not None and record.task.state is TaskState.HALTED:
-                raise Halted(f"{id} is halted: {record.task.reason or 'by hand'}")
+                raise Halted(f"{id} is halted: {self.codec.unseal(record.task.reason or 'by hand')}")
             left = None if until is None else until - loop.time()
             if left is not None and left <= 0:
                 raise StillPending(f"{id} is still pending")
@@ -486,7 +484,7 @@ class Client:
         """Stop a run until somebody continues it. Raises NotFound, AlreadySettled."""
         while True:
             record = await self._task_record(id)
-            changed = halt(record, self.clock.now(), reason or "by hand")
+            changed = halt(record, self.clock.now(), self.codec.seal(reason or "by hand"))
             if changed is None or await self.service.writer.write([(record, changed)]) is None:
                 return await self.get(id)
 

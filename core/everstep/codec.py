@@ -34,6 +34,7 @@ KEY = "everstep:key"
 REF = "everstep:ref"
 DIGEST = "everstep:digest"
 SIZE = "everstep:size"
+_SEALED = "everstep:sealed "
 
 _options: dict[str, Any] = {"allow_nan": False, "check_circular": False, "separators": (",", ":")}
 _escaped = json.JSONEncoder(ensure_ascii=True, **_options).encode
@@ -117,6 +118,21 @@ class Codec:
 
         key, sealed = self.encryptor.encrypt(text.encode())
         return Payload(b2a_base64(sealed, newline=False).decode("ascii"), {KEY: key})
+
+    def seal(self, text: str) -> str:
+        """A note for people (why a run halted, a step failed), which may quote values: encrypted where those are."""
+        sealed = self._encrypt(text)
+        return text if not sealed.headers else f"{_SEALED}{sealed.headers[KEY]} {sealed.data}"
+
+    def unseal(self, note: str) -> str:
+        """What `seal` was given; where it cannot be read here, that it cannot."""
+        if not note.startswith(_SEALED):
+            return note
+        key, _, data = note.removeprefix(_SEALED).partition(" ")
+        try:
+            return self._decrypt(key, data)
+        except DecodeError as error:
+            return f"(encrypted: {error})"
 
     def decode(self, payload: Payload) -> Any:
         """The JSON-plain value of a payload; None where there is no text.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 _LARGE = 4096
+ERROR = "everstep:error"
+"""Tag of a step that is to run again: what its last attempt failed with, in a few words."""
 
 
 class Ready(NamedTuple):
@@ -223,7 +225,7 @@ class Recorder:
             op.kind,
             self._holding.id,
             param,
-            tags={"everstep:error": outcome.error},
+            tags={ERROR: self._codec.seal(outcome.error)},
             created_at=loose.created_at if loose is not None else now,
             attempt=attempt,
             retry_at=now + outcome.delay,

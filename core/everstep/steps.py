@@ -123,7 +123,9 @@ def _failed(app: App, error: BaseException, attempt: int, retry: Retry) -> Outco
     delay = retry.delay_after(attempt, error)
     if delay is None:
         return FailedForGood(failure_payload(app, error))
-    return FailedForNow(delay, f"{type(error).__name__}: {error}"[:200])
+    from .failures import describe
+
+    return FailedForNow(delay, f"{type(error).__name__}: {describe(error)['message']}"[:200])
 
 
 def failure_payload(app: App, error: BaseException) -> Payload:
