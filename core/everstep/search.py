@@ -33,7 +33,9 @@ async def search(store: Store, request: Search, now: int) -> Reply:
 
 def _stored(state: State | None) -> str | None:
     """What a store is asked for: a promise past its deadline may still be stored as pending."""
-    return state.value if state in (State.PENDING, State.REJECTED, State.CANCELED) else None
+    if state is None or state in (State.RESOLVED, State.TIMEDOUT):
+        return None
+    return state.value
 
 
 def _tagged(schedule: Schedule, request: ScheduleSearch) -> bool:
