@@ -20,7 +20,7 @@ from everstep.ports import Wake
 from everstep.promise import Record, State, TaskState, from_row, project
 from everstep.registry import App, Seconds, Workflow, milliseconds
 
-from .world import Caller, Crashed, Director, Event, Tally, World, size
+from .world import SETTLE_DELAY, Caller, Crashed, Director, Event, Tally, World, size
 
 if TYPE_CHECKING:
     from everstep.views import PromiseView, TreeView
@@ -80,13 +80,15 @@ class SimHandle(Generic[T_co]):
         self._handle = handle
 
     def result(self) -> T_co:
-        """The run's result, as it is now.
+        """The run's result, once what is due now was delivered; time stands still.
 
         Raises:
             StillPending: it is not there yet; let time pass, or settle what it waits for.
             Halted: the run was halted.
             Exception: what the workflow raised.
         """
+        if not self.sim._finished(self.id):
+            self.sim.run_until_idle()
         return self.sim._outside(lambda client: Handle(client, self.id, self._handle._workflow).result(timeout=0))
 
     def status(self) -> str:
@@ -155,6 +157,8 @@ class Simulation:
         budget: seconds an invocation may live; None for no limit.
         single_writer: False for a store that checks neither guards nor soft fences, like DynamoDB and Firestore.
         cache: how many suspended bodies an instance keeps warm.
+        heartbeat: instances renew their leases while steps run.
+        tokens: False for a queue whose messages cannot be taken back.
     """
 
     def __init__(
@@ -171,6 +175,7 @@ class Simulation:
         single_writer: bool = True,
         cache: int = 64,
         heartbeat: bool = False,
+        tokens: bool = True,
         director: Director | None = None,
     ) -> None:
         options: dict[str, Any] = {
@@ -190,6 +195,8 @@ class Simulation:
             single_writer=single_writer,
             options=options,
             director=director,
+            tokens=tokens,
+            settle_delay=SETTLE_DELAY if faults is None else 1000,
         )
         if faults is not None:
             faults.install(self.world)
