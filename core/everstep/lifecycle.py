@@ -1,7 +1,8 @@
 """What the driver does to a task, as pure functions over its record. Each re-checks its own condition.
 
-`None` means that the condition does not hold: the task is another's, or settled, or past its deadline. Where two steps of
-the protocol are combined (resume and acquire, lease timeout and acquire) the result is that of the steps next to each other.
+`None` means that the condition does not hold: the task is another's, or settled, or past its deadline. Where two steps
+of the protocol are combined (resume and acquire, lease timeout and acquire), the result is that of the steps next to
+each other.
 """
 
 from __future__ import annotations

@@ -40,13 +40,10 @@ def test_a_note_is_readable_with_the_key_and_nowhere_else(tmp_path: Path, encryp
                 await runtime.client.handle("odd").result()
             await runtime.client.start("pay", "4242-4242", id="pay")
             serving = asyncio.ensure_future(runtime.serve())
-            while (await runtime.client.tree("pay")).children == []:
+            while not (children := (await runtime.client.tree("pay")).children):  # noqa: ASYNC110  a store is polled
                 await asyncio.sleep(0.01)
-            step = (await runtime.client.tree("pay")).children[0].promise
-            assert step.error == {"type": "retrying", "message": "ValueError: declined: 4242-4242"}
+            assert children[0].promise.error == {"type": "retrying", "message": "ValueError: declined: 4242-4242"}
             serving.cancel()
-        raw = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.is_file())
-        assert (b"4242-4242" in raw) is not encrypted
         if encrypted:
             async with Client.open(url) as stranger:
                 assert (await stranger.get("odd")).reason == (
@@ -54,3 +51,5 @@ def test_a_note_is_readable_with_the_key_and_nowhere_else(tmp_path: Path, encryp
                 )
 
     asyncio.run(asyncio.wait_for(play(), 30))
+    raw = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.is_file())
+    assert (b"4242-4242" in raw) is not encrypted
