@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from everstep import App, Workflow, current_step
 
 if TYPE_CHECKING:
-    from everstep.testing import Report
+    from everstep.testing import Report, Simulation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -208,16 +208,43 @@ def _process(program: str, folder: Path, **order: Any) -> Ended:
     return Ended(False, json.loads(done.stdout.splitlines()[-1]), output)
 
 
-def survives(app: App, workflow: Workflow[..., Any], *args: Any, result: Any, **options: Any) -> Report:
+def survives(
+    app: App, workflow: Workflow[..., Any], *args: Any, result: Any, at_most: int = 2, **options: Any
+) -> Report:
     """Crash, duplicate and delay a run at every possible point, in both modes of invocation and on both platforms.
 
     The result stays what it is undisturbed, and no step's body runs more than twice: the one that was under way at the
     disturbance, and nothing that was recorded. Returns the report, for what else a system promises.
+
+    Args:
+        at_most: the bound where a step also fails by itself, one more for each failure.
     """
     from everstep.testing import crash_everywhere
 
     report = crash_everywhere(app, workflow, *args, **options)
     assert report.error is None
     assert report.result == result
-    assert all(count <= 2 for count in report.executions.values()), str(report)
+    assert all(count <= at_most for count in report.executions.values()), str(report)
     return report
+
+
+def kill_at(sim: Simulation, kind: str, number: int = 1, **detail: Any) -> None:
+    """Kill whoever is at work at a named moment: the `number`th event of a kind from now on, with these details.
+
+    `step` comes before a step's body, `delivered` once a completion is recorded, `suspended` once the run has let go.
+    """
+    from everstep.testing.world import Crashed, Event
+
+    left = number
+
+    def at(event: Event) -> None:
+        nonlocal left
+        if event.kind != kind or any(event.detail.get(name) != value for name, value in detail.items()):
+            return
+        left -= 1
+        if left == 0:
+            for instance in sim.world.instances:
+                instance.crash()
+            raise Crashed(event.who)
+
+    sim.world.listeners.append(at)
