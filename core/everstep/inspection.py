@@ -9,9 +9,8 @@ from .clock import NEVER, to_datetime
 from .codec import Codec
 from .errors import DecodeError, InvalidArgument, NotFound
 from .folding import folded_records
-from .ids import child_prefix
 from .ports import Query
-from .promise import Kind, Record, Row, Schedule, State, TaskState, due_at, from_row, leaves, project
+from .promise import Kind, Record, Schedule, State, TaskState, due_at, from_row, leaves, project
 from .recording import ERROR
 from .views import PromiseView, TreeView
 
@@ -212,13 +211,3 @@ def schedule_view(schedule: Schedule) -> dict[str, Any]:
         "last_run_at": schedule.last_run_at,
         "created_at": schedule.created_at,
     }
-
-
-def is_current(row: Row, parent: Record) -> bool:
-    """Whether a row of a branch belongs to its task's present generation."""
-    task = parent.task
-    assert task is not None
-    prefix = child_prefix(parent.id, task.generation)
-    if not row.id.startswith(prefix):
-        return False
-    return task.generation > 1 or not row.id.startswith(f"{parent.id}.g")

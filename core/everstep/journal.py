@@ -19,7 +19,7 @@ from .engine import Recorded
 from .errors import DecodeError
 from .folding import Entry, unfold
 from .ids import child_prefix
-from .promise import _STATES, LOCAL, Kind, Record, Row, Segment, State, Task, from_row, is_local, project
+from .promise import _STATES, LOCAL, RETENTION, Kind, Record, Row, Segment, State, Task, from_row, is_local, project
 
 
 class Journal(NamedTuple):
@@ -79,7 +79,9 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
     prefix = child_prefix(record.id, task.generation)
     generations = f"{record.id}.g" if task.generation == 1 else "\0"
     own = {row[0]: row for row in rows if row[0].startswith(prefix) and not row[0].startswith(generations)}
-    stale = [row[0] for row in rows if row[0] not in own and row[0] != record.id and row[2] in LOCAL]
+    keep = record.tags.get(RETENTION, "")
+    before = now - int(keep) if keep.isdecimal() else 0
+    stale = [row[0] for row in rows if row[0] not in own and row[0] != record.id and _is_stale(row, before)]
     try:
         folds = unfold([own.pop(row[0]) for row in rows if row[2] == Kind.FOLD and row[0] in own])
     except (ValueError, TypeError, LookupError) as error:
@@ -121,6 +123,11 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
         [Entry(id, at, _local(own.get(id))) for id, at in history[len(folds.history) :]],
         folds.folds,
     )
+
+
+def _is_stale(row: Row, before: int) -> bool:
+    """Whether a record of a generation that is over can go: a local one, or any past its retention (rules P3, T1)."""
+    return row[2] in LOCAL or (row[13] is not None and row[13] <= before)
 
 
 def _local(row: Row | None) -> Row | None:

@@ -186,6 +186,8 @@ EXTERNAL = "resonate:external"
 SCOPE = "resonate:scope"
 DELAY = "resonate:delay"
 BRANCH = "resonate:branch"
+RETENTION = "everstep:retention"
+"""Tag that holds how long a settled root is kept, in milliseconds (rule T1)."""
 
 
 def is_timer(tags: Tags) -> bool:

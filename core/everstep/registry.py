@@ -342,6 +342,11 @@ class App:
         return wrapped
 
     @property
+    def every_workflow(self) -> list[Workflow[..., Any]]:
+        """Every registered workflow, in all its versions."""
+        return [workflow for versions in self._workflows.values() for workflow in versions.values()]
+
+    @property
     def workflows(self) -> list[Workflow[..., Any]]:
         """Every registered workflow, newest version of each name."""
         return [versions[max(versions)] for versions in self._workflows.values()]

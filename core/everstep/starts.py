@@ -9,15 +9,11 @@ from .clock import NEVER
 from .codec import Codec
 from .engine import encode_call, plain_call
 from .errors import Conflict
-from .promise import TARGET, Kind, Payload, Record, State, Tags, Task, TaskState
+from .promise import RETENTION, TARGET, Kind, Payload, Record, State, Tags, Task, TaskState
 from .registry import App, FunctionInfo
 
 WORK = "everstep:work"
 """Tag with the keyed digest of what a root does, by which `start` tells the same work from other work (rule I6)."""
-
-
-RETENTION = "everstep:retention"
-"""Tag that holds how long a settled root is kept, in milliseconds (rule T1)."""
 
 
 class Work(NamedTuple):

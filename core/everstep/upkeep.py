@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 
 from .clock import NEVER
 from .errors import NotFound, StoreCorrupted
-from .inspection import is_current
-from .ports import Commit, Query, Wake
-from .promise import Kind, Record, Row, State, TaskState, due_at, from_row, leaves, project, satisfied
-from .starts import RETENTION
+from .ports import Query, Wake
+from .promise import RETENTION, Kind, Record, Row, State, TaskState, due_at, from_row, leaves, project, satisfied
 from .views import CostReport, Problem, SweepReport, VerifyReport
 
 if TYPE_CHECKING:
@@ -135,40 +133,35 @@ async def sweep(client: Client) -> SweepReport:
 
 
 async def _purge(client: Client, now: int) -> int:
+    """Remove settled trees past their retention. Older generations of a run are removed when it is next loaded."""
+    shortest = _shortest_retention(client)
+    if shortest is None:
+        return 0
     purged = 0
     for state in State:
-        async for row in _rows(client, state=state.value, roots=True):
+        if state is State.PENDING:
+            continue
+        async for row in _rows(client, state=state.value, roots=True, settled_before=now - shortest + 1):
             record = from_row(row)
             keep = record.tags.get(RETENTION)
-            if keep is None or not keep.isdecimal():
+            if keep is None or not keep.isdecimal() or record.callbacks or record.listeners:
                 continue
-            before = now - int(keep)
-            if record.state is State.PENDING:
-                purged += await _purge_generations(client, record, before)
-            elif (record.settled_at or now) <= before and not record.callbacks and not record.listeners:
-                for other in await client.store.branch(record.id):
-                    for payload in (from_row(other).param, from_row(other).value):
-                        await client.codec.discard(payload)
-                purged += await client.store.delete(record.id)
+            if (record.settled_at or now) + int(keep) > now:
+                continue
+            for other in await client.store.branch(record.id):
+                for payload in (from_row(other).param, from_row(other).value):
+                    await client.codec.discard(payload)
+            purged += await client.store.delete(record.id)
     return purged
 
 
-async def _purge_generations(client: Client, record: Record, before: int) -> int:
-    """Settled children of generations that are over."""
-    task = record.task
-    if task is None or task.generation == 1:
+def _shortest_retention(client: Client) -> int | None:
+    """Of the App's workflows, in milliseconds; None when nothing is ever to be removed. A client without an App cannot
+    know, and looks at everything."""
+    if client.app is None:
         return 0
-    gone = [
-        row.id
-        for row in await client.store.branch(record.id)
-        if row.id != record.id
-        and not is_current(row, record)
-        and row.settled_at is not None
-        and row.settled_at <= before
-    ]
-    for at in range(0, len(gone), 90):
-        await client.store.commit(Commit(record.id, (), tuple(gone[at : at + 90])))
-    return len(gone)
+    kept = [workflow.retention for workflow in client.app.every_workflow if workflow.retention is not None]
+    return min(kept, default=client.app.retention)
 
 
 _PRICES = {
