@@ -107,13 +107,13 @@ class Cli:
         path = self.folder / "notes.txt"
         return path.read_text().split() if path.exists() else []
 
-    def process(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command in a process of its own."""
+    def process(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        """Start a command in a process of its own, with these environment variables."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("EVERSTEP")}
         return subprocess.Popen(
             [sys.executable, "-m", "everstep.cli", *arguments],
             cwd=self.folder,
-            env={**environment, "PYTHONUNBUFFERED": "1"},
+            env={**environment, "PYTHONUNBUFFERED": "1", **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

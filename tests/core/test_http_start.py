@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.core.http_support import JSON, Shop, is_problem, shop
+from everstep import Client
+from everstep.http import asgi
+from tests.core.http_support import JSON, Shop, httpx, is_problem, shop
 
 O17 = {"id": "o-17", "args": ["o-17"], "kwargs": {"cents": 4200}, "tags": {"team": "ops"}}
 
@@ -139,6 +141,20 @@ def test_an_unknown_workflow_is_not_found_and_the_known_ones_are_named() -> None
     shop(scenario)
 
 
+def test_a_client_without_an_app_starts_what_the_site_knows() -> None:
+    async def scenario(it: Shop) -> None:
+        stranger = Client(it.runtime.store, it.runtime.waker)
+        transport = httpx.ASGITransport(app=asgi(stranger, it.app))
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+            is_problem(await http.post("/workflows/nope", json=O17), 404, field="name", kind="unknown-function")
+            is_problem(await http.post("/workflows/pay", json={"id": "x", "args": [1]}), 400, field="args")
+            assert (await http.post("/workflows/pay", json=O17)).status_code == 202
+        async with it.working():
+            assert (await it.get("/promises/o-17?wait=20")).json()["state"] == "resolved"
+
+    shop(scenario)
+
+
 def test_a_large_body_is_refused_by_its_length_and_while_it_streams() -> None:
     async def scenario(it: Shop) -> None:
         async def stream() -> Any:
@@ -148,6 +164,8 @@ def test_a_large_body_is_refused_by_its_length_and_while_it_streams() -> None:
         text = json.dumps({**O17, "args": ["x" * 200, 1]})
         is_problem(await it.http.post("/workflows/order", content=text, headers=JSON), 413, field="body")
         is_problem(await it.http.post("/workflows/order", content=stream(), headers=JSON), 413, field="body")
+        announced = {**JSON, "content-length": "1000000"}
+        is_problem(await it.http.post("/workflows/order", content=b"{}", headers=announced), 413, field="body")
 
     shop(scenario, max_body=100)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from everstep.client import Client
-    from everstep.registry import App
+    from everstep.registry import App, Workflow
     from everstep.views import PromiseView
 
 STATES = ("pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout", "halted")
@@ -211,16 +211,18 @@ class Application:
             "on_conflict": on_conflict,
         }
         args, kwargs = body.items("args"), body.mapping("kwargs")
-        if self._app is not None:
-            self._app.find(name)
         try:
-            handle = await self.client.options(**options).start(name, *args, **kwargs)
+            handle = await self.client.options(**options).start(self._workflow(name), *args, **kwargs)
         except TypeError as error:
             raise bad("args", str(error)) from error
         self.feed.kick()
         address = f"{quote(request.scope.get('root_path', '').rstrip('/'))}/promises/{segment(handle.id)}"
         body_out = {"id": handle.id, "promise": address, "wait": f"{address}?wait=30", "tree": f"{address}/tree"}
         return _json(body_out, 202, {"location": address})
+
+    def _workflow(self, name: str) -> Workflow[..., Any] | str:
+        """What to start: ours, if we know any, else whatever the client's store has a worker for."""
+        return name if self._app is None else self._app.find(name).workflow or name
 
     async def _search(self, request: Request) -> Response:
         query = _Query(request, ("state", "tag", "prefix", "limit", "cursor", "roots", "brief"))
@@ -299,13 +301,11 @@ class Application:
         known = ("id", "cron", "workflow", "args", "kwargs", "timezone", "timeout", "tags")
         body = await read_object(request, self._max_body, known=known)
         id, cron, name = body.text("id"), body.text("cron"), body.text("workflow")
-        if self._app is not None:
-            self._app.find(name)
         try:
             made = await self.client.schedule(
                 id,
                 cron,
-                name,
+                self._workflow(name),
                 *body.items("args"),
                 timezone=body.optional_text("timezone"),
                 timeout=body.seconds("timeout"),
