@@ -162,6 +162,7 @@ class App:
         self.retention = None if retention is None else milliseconds(retention, "retention")
         self.max_deaths = max_deaths
         self._codec = codec
+        self._codec_given = codec is not None
         self._workflows: dict[str, dict[int, Workflow[..., Any]]] = {}
         self._steps: dict[str, FunctionInfo] = {}
         self._infos: dict[Any, FunctionInfo] = {}
@@ -177,8 +178,8 @@ class App:
         return self._codec
 
     def codec_or(self, default: Callable[[], Codec]) -> Codec:
-        """The App's codec, or for an App that was given none the one its store suggests."""
-        if self._codec is None:
+        """The App's codec, or for an App that was given none the one suggested by the store it was opened on last."""
+        if self._codec is None or not self._codec_given:
             self._codec = default()
         return self._codec
 
