@@ -18,9 +18,13 @@ from tests.systems.scaffold import World
 
 async def main(order: dict[str, Any]) -> Any:
     module, _, attribute = order["program"].partition(":")
-    app: App = getattr(importlib.import_module(module), attribute or "app")
+    program = importlib.import_module(module)
+    app: App = getattr(program, attribute or "app")
     folder = Path(order["folder"])
     world = app.provide(World(folder))
+    prepare = getattr(program, "prepare", None)
+    if prepare is not None:
+        prepare(folder)
     kill_at, until = order.get("kill_at"), order.get("until")
     seen: dict[str, int] = {}
     enough = asyncio.Event()
