@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from everstep.cli.loading import CannotLoad
 from tests.core.cli_support import ROOT, Cli, make_cli
 
 
@@ -159,3 +160,18 @@ def test_without_its_libraries_the_command_line_says_what_to_install() -> None:
     assert done.returncode == 2
     assert "pip install 'everstep[dev]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_of_ours_is_one_line_too_and_debug_shows_where(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from everstep import Client
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("out of cheese")
+
+    cli("start", cli.app, "echo", "--id", "e1")
+    monkeypatch.setattr(Client, "open", fail)
+    assert cli("ls", code=2).err == "everstep: RuntimeError: out of cheese; --debug shows where\n"
+    with pytest.raises(RuntimeError):
+        cli("ls", "--debug")
+    with pytest.raises(CannotLoad):
+        cli("check", "nowhere", "--debug")

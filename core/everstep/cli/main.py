@@ -60,18 +60,17 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  nothing can be said to a reader who left
         return DONE
-    except (EverstepError, TypeError) as error:
-        if debug or (isinstance(error, TypeError) and not _is_ours(error)):
+    except EverstepError as error:
+        if debug:
             raise
         return _fail(str(error), error, as_json)
-
-
-def _is_ours(error: TypeError) -> bool:
-    """Whether a TypeError is what the core raises for arguments that do not fit, rather than a mistake of its own."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_code.co_filename.endswith(("signature.py", "starts.py", "inspect.py"))
+    except Exception as error:
+        if debug:
+            raise
+        # Arguments that do not fit a workflow are a TypeError that names them; anything else is a mistake of ours.
+        ours = not isinstance(error, TypeError)
+        text = f"{type(error).__name__}: {error}; --debug shows where" if ours else str(error)
+        return _fail(text, error, as_json)
 
 
 def _fail(text: str, error: BaseException, as_json: bool) -> int:

@@ -19,6 +19,20 @@ from everstep.local import Event
 from .words import clean, moment, span
 
 
+class _Wait:
+    """The moving line of a wait: how long it still is, each time it is drawn."""
+
+    def __init__(self, text: str, until: int, now: Callable[[], int]) -> None:
+        self._text = text
+        self._until = until
+        self._now = now
+
+    def __rich__(self) -> Text:
+        now = self._now()
+        left = f" until {moment(self._until, now)}, {span(self._until - now)}"
+        return Text(clean(self._text) + left, style="bright_black")
+
+
 class Progress:
     """Turns events into lines. A context manager, so that the moving line goes away."""
 
@@ -115,14 +129,16 @@ class Progress:
         waiting, until = list(detail.get("waiting_for", ())), detail.get("until")
         names = ", ".join(waiting[:3]) + (f" and {len(waiting) - 3} more" if len(waiting) > 3 else "")
         text = f"{id} waits for {names}" if names else f"{id} waits"
-        if until is not None:
-            text += f" until {moment(until, self._now())}, {span(until - self._now())}"
+        now = self._now()
         # A short sleep on a terminal is worth the moving line only; in a log each wait is a line.
-        if self._status is not None and until is not None and until - self._now() < 60_000:
-            self._moving(text)
-        elif self._announced.get(id) != (waiting, until):
+        short = self._status is not None and until is not None and until - now < 60_000
+        if not short and self._announced.get(id) != (waiting, until):
             self._announced[id] = (waiting, until)
-            self.say(f"◌ {text}", "cyan")
+            end = "" if until is None else f" until {moment(until, now)}, {span(until - now)}"
+            self.say(f"◌ {text}{end}", "cyan")
+        if until is None:
             self._moving(text)
+        elif self._status is not None:
+            self._status.update(_Wait(text, until, self._now))
         if self.on_waiting is not None:
             self.on_waiting(waiting)
