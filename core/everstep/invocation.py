@@ -410,6 +410,8 @@ class Invocation:
             return False
         if not single and awaited and await self._readmit(body, awaited, suspended=True):
             return False
+        if children.foreign:
+            await self.driver.service.look(self.id)
         self.driver.keep(self, body, awaited)
         self.driver.tell(
             "suspended", self.id, waiting_for=wanted, until=min(body.timers.values()) if body.timers else None

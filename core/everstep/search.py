@@ -35,7 +35,7 @@ def _stored(state: State | None) -> str | None:
     """What a store is asked for: a promise past its deadline may still be stored as pending."""
     if state is None or state in (State.RESOLVED, State.TIMEDOUT):
         return None
-    return state.value
+    return str(state.value)
 
 
 def _tagged(schedule: Schedule, request: ScheduleSearch) -> bool:

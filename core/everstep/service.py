@@ -357,6 +357,25 @@ class Service:
         later = now + min(max(now - record.created_at, _POLL_FIRST), _POLL_LAST) if task.foreign else None
         return record._replace(task=task._replace(poll_at=later))
 
+    async def look(self, id: str) -> None:
+        """Make a run that has just suspended due at once, if what it waits for is settled already (rules W4, W5).
+
+        A promise of another origin may settle, and forget who waits for it, while its awaiter is still running.
+
+        Raises:
+            StoreError, WakerError: of the ports.
+        """
+        for _ in range(self.config.attempts):
+            now = self.clock.now()
+            record = await self._record(id)
+            if record is None or record.task is None or record.task.state is not TaskState.SUSPENDED:
+                return
+            states = await self._awaited(record, None, now)
+            nudged = internal.resume(record, None, now, states, nudge=True).record
+            if nudged is None or await self.writer.write([(record, nudged)]) is None:
+                return
+        raise _contended(id)
+
     async def _tick(self, row_id: str) -> None:
         """Fire the ticks of a schedule that are due, a batch to a step: created first, then the schedule moves on."""
         failures = 0

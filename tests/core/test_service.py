@@ -521,6 +521,34 @@ def test_w5_an_operation_may_wait_for_a_promise_of_another_origin() -> None:
     assert server.task("a").poll_at == NOW
 
 
+@pytest.mark.parametrize("by_row", [True, False])
+def test_w5_what_settled_while_the_run_was_held_is_found_when_it_suspends(by_row: bool) -> None:
+    server = Server(by_row=by_row)
+    server.engine("a", "a.1", foreign=(("a.1", "shared"),), poll_at=NOW + 60_000)
+    server.child("shared")
+    run(server.service.look("a"))
+    before = server.task("a").poll_at
+    server.put(server.record("shared")._replace(state=State.RESOLVED, settled_at=NOW))
+
+    run(server.service.look("a"))
+
+    assert (before, server.task("a").poll_at) == (NOW + 60_000, NOW)
+    assert len(server.waker.sent) == (1 if by_row else 0)
+    assert len(server.waker.armed) == (0 if by_row else 1)
+
+
+@pytest.mark.parametrize("id", ["nothing", "p", "held"])
+def test_looking_at_what_does_not_wait_changes_nothing(id: str) -> None:
+    server = Server()
+    server.create("p")
+    server.engine("held", "p", state=TaskState.ACQUIRED)
+    before = dict(server.store.rows)
+
+    run(server.service.look(id))
+
+    assert server.store.rows == before
+
+
 def test_b3_the_last_of_many_does_not_read_them_all_each_time() -> None:
     server = Server()
     ids = [f"a.{n}" for n in range(200)]
