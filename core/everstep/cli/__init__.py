@@ -27,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def version() -> str:
-    from importlib.metadata import version
+    """The installed version; a source tree that nobody installed has none."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("everstep")
+    try:
+        return version("everstep")
+    except PackageNotFoundError:
+        return "from source"
