@@ -370,6 +370,7 @@ class Body:
                 self._diverge(id, describe_recorded(record), describe(op))
         self.ops[id] = op
         if kind == Kind.CHILD:
+            op.at = self.now_ms
             child = nested_scope(self, id)
             call_args, call_kwargs = self.isolate(info, args, kwargs)
             op.runner = self.loop.create_task(self._run_child(op, child, info, call_args, call_kwargs), name=id)

@@ -289,7 +289,7 @@ class Invocation:
 
     def _ended(self, op: DurableFuture[Any], completion: Completion) -> Ready:
         assert op.info is not None
-        return Ready(op, op.key, *self._stored(op.info, completion), self.holding.now())
+        return Ready(op, op.key, *self._stored(op.info, completion), self.holding.now(), op.at)
 
     def _stored(self, info: FunctionInfo, completion: Completion) -> tuple[State, Any]:
         """An outcome in its stored form; a result that has none is a failure that says so."""
@@ -327,6 +327,7 @@ class Invocation:
         args, kwargs = body.isolate(info, op.args, op.kwargs)
         attempt = self.recorder.attempts(op) + 1 if self.recorder.loose else 1
         self.driver.tell("step", op.key, name=op.name, attempt=attempt)
+        op.at = self.holding.now()
         return await run_step(
             self.driver.app,
             info,
@@ -342,9 +343,9 @@ class Invocation:
     async def _landed(self, op: DurableFuture[Any], outcome: Outcome) -> None:
         match outcome:
             case Succeeded(payload):
-                self._ready.append(Ready(op, op.key, State.RESOLVED, payload, self.holding.now()))
+                self._ready.append(Ready(op, op.key, State.RESOLVED, payload, self.holding.now(), op.at))
             case FailedForGood(payload, state):
-                self._ready.append(Ready(op, op.key, state, payload, self.holding.now()))
+                self._ready.append(Ready(op, op.key, state, payload, self.holding.now(), op.at))
             case FailedForNow():
                 self.backoff[op.key] = (await self.recorder.fail(op, outcome), op)
                 self.steps_done += 1

@@ -27,13 +27,17 @@ ERROR = "everstep:error"
 
 
 class Ready(NamedTuple):
-    """A completion that is about to be written: the operation (None for one of asyncio's timers) and its outcome."""
+    """A completion that is about to be written: the operation (None for one of asyncio's timers) and its outcome.
+
+    It came about at `at` and was begun at `began`, in milliseconds.
+    """
 
     op: DurableFuture[Any] | None
     key: str
     state: State
     payload: Payload
     at: int
+    began: int | None = None
 
 
 class Recorder:
@@ -89,7 +93,7 @@ class Recorder:
             LeaseLost: another holder took over.
             StoreError: the platform is in trouble; the outcome of the write is unknown.
         """
-        op, key, state, payload, at = item
+        op, key, state, payload, at, began = item
         kind = op.kind if op is not None else Kind.TIMER
         param = op.param if op is not None and kind != Kind.TIMER else EMPTY
         version = self._holding.task.version
@@ -102,7 +106,7 @@ class Recorder:
         if param.headers or (param.data is not None and len(param.data) * 3 > limit):
             param = await self._codec.externalize(param, key, "param")
         for _ in range(3):
-            row = self._row(key, kind, param, state, payload, at, Stamp(version, n), expect + 1, loose)
+            row = self._row(key, kind, param, state, payload, at, began, Stamp(version, n), expect + 1, loose)
             refused = await self._store.commit(Commit(self._origin, (Put(row, expect),), (), fence))
             if refused is None:
                 break
@@ -140,12 +144,13 @@ class Recorder:
         state: State,
         payload: Payload,
         at: int,
+        began: int | None,
         stamp: Stamp,
         rev: int,
         loose: Record | None,
     ) -> Row:
         branch = self._holding.id
-        created_at = loose.created_at if loose is not None else at
+        created_at = loose.created_at if loose is not None else began if began is not None else at
         if param.headers or payload.headers or (loose is not None and loose.attempt):
             return to_row(
                 Record(
