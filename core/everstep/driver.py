@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, Protocol
 
 from .clock import Clock
 from .engine import Body, DurableFuture
-from .errors import LeaseLost
+from .errors import DecodeError, LeaseLost
 from .folding import Entry
 from .ids import origin_of
 from .invocation import Invocation
 from .journal import read, read_arrivals
+from .lifecycle import halt, put_off
 from .ports import Commit, Store, Wake, Waker
 from .promise import (
     EMPTY,
@@ -233,14 +234,17 @@ class Driver:
                     kept.arrived = foreign
             case _:
                 pass
-        if kept is not None:
-            journal = await read_arrivals(
-                record, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.app.codec, now
-            )
-        else:
-            journal = await read(record, rows, self.app.codec, now)
-            if journal.stale:
-                await self.forget(origin_of(id), journal.stale)
+        try:
+            if kept is not None:
+                journal = await read_arrivals(
+                    record, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.app.codec, now
+                )
+            else:
+                journal = await read(record, rows, self.app.codec, now)
+        except DecodeError as error:
+            return await self._put_off(record, f"DecodeError: {error}", now)
+        if journal.stale:
+            await self.forget(origin_of(id), journal.stale)
         invocation = Invocation(self, record, journal, kept, held=held, holder=holder)
         expired = task.state is TaskState.ACQUIRED and self._is_dead(task.pid)
         if not await invocation.acquire(expired=expired):
@@ -255,6 +259,18 @@ class Driver:
         except BaseException:
             invocation.drop()
             raise
+        return DONE
+
+    async def _put_off(self, record: Record, reason: str, now: int) -> Answer | None:
+        """A record that cannot be read here (a key is missing) fails nothing: try again later, and halt in the end."""
+        deaths = record.task.deaths + 1 if record.task is not None else 1
+        note = self.app.codec.seal(reason)
+        stopping = deaths > self.app.max_deaths
+        delay = min(1000 * 2**deaths, 600_000)
+        changed = halt(record, now, note) if stopping else put_off(record, now, now + delay, note)
+        if changed is None or await self.writer.write([(record, changed)]) is not None:
+            return None
+        self.tell("halted" if stopping else "put off", record.id, reason=reason)
         return DONE
 
     def _not_yet(self, now: int, attempt: int) -> Answer:

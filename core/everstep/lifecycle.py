@@ -112,6 +112,30 @@ def release(record: Record, now: int, version: int, retry_at: int) -> Record | N
     )
 
 
+def put_off(record: Record, now: int, retry_at: int, reason: str) -> Record | None:
+    """Let a task that cannot be run for now be due again at `retry_at`, one death nearer to being halted."""
+    task = record.task
+    if task is None or project(record, now).state is not State.PENDING:
+        return None
+    if task.state is TaskState.HALTED or task.state is TaskState.FULFILLED:
+        return None
+    return record._replace(
+        task=task._replace(
+            state=TaskState.PENDING,
+            pid=None,
+            ttl=None,
+            expires_at=None,
+            retry_at=retry_at,
+            tree=None,
+            timers=(),
+            foreign=(),
+            poll_at=None,
+            deaths=task.deaths + 1,
+            reason=reason,
+        )
+    )
+
+
 def heartbeat(record: Record, now: int, version: int) -> Record | None:
     """Extend the lease (protocol: task.heartbeat)."""
     task = _held(record, now, version)
