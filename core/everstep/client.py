@@ -289,19 +289,7 @@ class Client:
 
     async def cancel(self, id: str) -> PromiseView:
         """Cancel a promise; a run's children are asked to cancel with it (rule C5). Raises as `resolve`."""
-        view = await self._settle(id, State.CANCELED, Payload())
-        await self._cancel_children(id)
-        return view
-
-    async def _cancel_children(self, id: str) -> None:
-        pending = [id]
-        while pending:
-            parent = pending.pop()
-            for row in await self.store.branch(parent):
-                if row.id != parent and row.state == State.PENDING.value:
-                    reply = await self.service.perform(PromiseSettle(row.id, State.CANCELED, Payload()))
-                    if reply.status == 200 and row.task is not None:
-                        pending.append(row.id)
+        return await self._settle(id, State.CANCELED, Payload())
 
     async def _settle(self, id: str, state: State, value: Payload) -> PromiseView:
         check_any(id)
