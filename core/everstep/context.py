@@ -139,10 +139,13 @@ class Context:
         """
         return self._body.invoke(self._scope, Kind.DETACHED, fn, args, kwargs, self._options)
 
-    def continue_as_new(self, *args: Any, **kwargs: Any) -> Any:
-        """`return ctx.continue_as_new(state)`: the same id starts over with these arguments and a fresh history."""
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[type-var]
+        """`return ctx.continue_as_new(state)`: the same id starts over with these arguments and a fresh history.
+
+        To a type checker it is whatever the workflow returns.
+        """
         self._body.check_arguments(self._scope, args, kwargs)
-        return ContinueAsNew(args, kwargs)
+        return ContinueAsNew(args, kwargs)  # type: ignore[return-value]
 
     def sleep(self, duration: Seconds) -> DurableFuture[None]:
         """A durable timer. Raises InvalidArgument for a negative, infinite or NaN duration."""

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .client import Client, Handle
 from .errors import UsageError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .codec import Codec
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -41,6 +42,22 @@ class SyncHandle(Generic[T]):
 
     def view(self) -> PromiseView:
         return self._client._wait(self._handle.view())
+
+
+class SyncStarter:
+    """A client with options for the next start; see `Starter`."""
+
+    def __init__(self, client: SyncClient, options: dict[str, Any]) -> None:
+        self._client = client
+        self._options = options
+
+    @overload
+    def start(self, workflow: Workflow[P, T], /, *args: P.args, **kwargs: P.kwargs) -> SyncHandle[T]: ...
+    @overload
+    def start(self, workflow: str, /, *args: Any, **kwargs: Any) -> SyncHandle[Any]: ...
+    def start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
+        client = self._client
+        return SyncHandle(client, client._wait(client._client._start(workflow, args, kwargs, **self._options)))
 
 
 class SyncClient:
@@ -77,9 +94,27 @@ class SyncClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def options(
+        self,
+        *,
+        id: str | None = None,
+        timeout: Seconds | None = None,
+        tags: Mapping[str, str] | None = None,
+        on_conflict: OnConflict = "raise",
+        target: str | None = None,
+    ) -> SyncStarter:
+        options = {"id": id, "timeout": timeout, "tags": tags, "on_conflict": on_conflict, "target": target}
+        return SyncStarter(self, options)
+
+    @overload
+    def start(self, workflow: str, /, *args: Any, id: str | None = None, **kwargs: Any) -> SyncHandle[Any]: ...
+    @overload
+    def start(
+        self, workflow: Workflow[..., T], /, *args: Any, id: str | None = None, **kwargs: Any
+    ) -> SyncHandle[T]: ...
     def start(
         self,
-        workflow: Workflow[..., T] | str,
+        workflow: Any,
         /,
         *args: Any,
         id: str | None = None,
@@ -88,9 +123,9 @@ class SyncClient:
         tags: Mapping[str, str] | None = None,
         target: str | None = None,
         **kwargs: Any,
-    ) -> SyncHandle[T]:
-        options = {"id": id, "on_conflict": on_conflict, "timeout": timeout, "tags": tags, "target": target}
-        return SyncHandle(self, self._wait(self._client._start(workflow, args, kwargs, **options)))  # type: ignore[arg-type]
+    ) -> Any:
+        options = self.options(id=id, on_conflict=on_conflict, timeout=timeout, tags=tags, target=target)
+        return options.start(workflow, *args, **kwargs)
 
     def handle(self, id: str) -> SyncHandle[Any]:
         return SyncHandle(self, self._client.handle(id))
@@ -154,9 +189,9 @@ class SyncClient:
 
 
 def missing() -> list[str]:
-    """Public coroutine methods of `Client` that `SyncClient` does not mirror; a test holds this empty."""
+    """Public methods of `Client` that `SyncClient` does not mirror; a test holds this empty."""
     return [
         name
-        for name, member in inspect.getmembers(Client, inspect.iscoroutinefunction)
+        for name, member in inspect.getmembers(Client, inspect.isfunction)
         if not name.startswith("_") and name not in ("record", "settled_record") and not hasattr(SyncClient, name)
     ]
