@@ -257,7 +257,7 @@ class Client:
         app = info.workflow.app if info is not None and info.workflow is not None else self.app or _ANYBODY
         if info is not None and info.workflow is None:
             info = app.as_workflow(info)
-        name = info.name if info is not None else workflow
+        name = info.name if info is not None else str(workflow)
         work = work_of(app, name, info, args, kwargs, target, codec=self.codec)
         return work, info.workflow if info is not None else None
 

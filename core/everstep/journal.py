@@ -127,7 +127,7 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
 
 def _is_stale(row: Row, before: int) -> bool:
     """Whether a record of a generation that is over can go: a local one, or any past its retention (rules P3, T1)."""
-    return row[2] in LOCAL or (row[13] is not None and row[13] <= before)
+    return row.kind in LOCAL or (row.settled_at is not None and row.settled_at <= before)
 
 
 def _local(row: Row | None) -> Row | None:
@@ -203,7 +203,7 @@ async def read_arrivals(
 
 async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
     """What each row records; plain ones in one pass of the parser, and built without a call of Python each."""
-    plain = [row for row in rows if row[16] is None or ('"ph"' not in row[16] and '"vh"' not in row[16])]
+    plain = [row for row in rows if not _has_headers(row[16])]
     texts = [text for row in plain for text in (row[9] or _NO_CALL, row[10] or "null")]
     try:
         parsed = json.loads(f"[{','.join(texts)}]")
@@ -231,6 +231,10 @@ def _recorded(
     columns = zip(kinds, [call or _NOTHING for call in calls], map(_STATES.__getitem__, states), values, strict=True)
     entries: Iterator[Recorded] = map(tuple.__new__, repeat(Recorded), columns)
     return dict(zip(ids, entries, strict=True))
+
+
+def _has_headers(rest: str | None) -> bool:
+    return rest is not None and ('"ph"' in rest or '"vh"' in rest)
 
 
 def _parse(row: Row, text: str) -> Any:

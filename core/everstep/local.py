@@ -7,6 +7,7 @@ and since its lock on the liveness file is gone with it, the next one takes over
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -24,6 +25,7 @@ from .wakers.local import LocalWaker
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_log = logging.getLogger("everstep")
 LEASE = 60_000
 _FAR = 2**62
 _IDLE = 0.5
@@ -227,10 +229,17 @@ class Runtime:
             if row is not None and row.due is not None and row.due <= now and self._stuck(id, row.rev):
                 self._not_before[id] = now + 1000
         except PlatformError as error:
-            self._not_before[id] = self.clock.now() + 1000
-            self._tell("trouble", id, error=str(error))
+            self._trouble(id, str(error))
+        except Exception as error:
+            # A mistake of ours, not of the platform: say so, and do not spin on it.
+            _log.exception("everstep: the delivery of %s failed", id)
+            self._trouble(id, f"{type(error).__name__}: {error}")
         finally:
             self._active.pop(id, None)
+
+    def _trouble(self, id: str, error: str) -> None:
+        self._not_before[id] = self.clock.now() + 1000
+        self._tell("trouble", id, error=error)
 
     def _stuck(self, id: str, rev: int) -> bool:
         """Whether a delivery left the record as it was: then looking again at once would spin."""
