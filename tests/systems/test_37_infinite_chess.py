@@ -14,7 +14,7 @@ import pytest
 from everstep.testing import Simulation
 from everstep.testing.simulation import Mode
 from tests.components import requires_component
-from tests.systems.scaffold import World, did, run_process, survives
+from tests.systems.scaffold import World, did, run_process, serve_process, survives
 from tests.templates_by_path import template
 
 requires_component("chess", hint="pip install chess")
@@ -107,6 +107,21 @@ def test_a_process_killed_between_a_move_and_its_publication_does_not_think_agai
     assert run_process(__name__, *run, id="game", folder=tmp_path).result == "1/2-1/2"
     assert world.count("move") == PLIES
     assert [one["ply"] for one in world.effects("publish")] == list(range(1, PLIES + 1))
+
+
+def test_a_served_series_goes_on_through_a_kill_in_its_second_game(tmp_path: Path) -> None:
+    world = World(tmp_path, {"publish": ["ok"] * (PLIES + 2) + ["kill"]})
+    assert run_process(__name__, "chess", 1, 0.001, PLIES, id="game", folder=tmp_path).result == "1/2-1/2"
+    enough = ("publish", 3 * PLIES)
+
+    assert serve_process(__name__, folder=tmp_path, until=enough).killed
+    assert world.count("publish") == PLIES + 3
+    assert not serve_process(__name__, folder=tmp_path, until=enough).killed
+
+    pictures = [(one["game"], one["ply"]) for one in world.effects("publish")]
+    wanted = [(game, ply) for game in (1, 2, 3) for ply in range(1, PLIES + 1)]
+    assert list(dict.fromkeys(pictures))[: len(wanted)] == wanted
+    assert [one for one in wanted if pictures.count(one) > 1] == [(2, 3)], "the one that died before it was recorded"
 
 
 def test_a_language_model_that_names_an_illegal_move_is_asked_again() -> None:
