@@ -11,7 +11,7 @@ import everstep
 from everstep.errors import UsageError
 
 PLATFORMS = ("local", "aws", "gcp", "supabase", "cloudflare")
-_LEFT_OUT = ("__pycache__", "*.pyc", "*.db", "*.db-wal", "*.db-shm", "*.db.*", "notifications.log")
+_LEFT_OUT = ("__pycache__", "*.pyc", "*.db", "*.db-wal", "*.db-shm", "*.db.*", "notifications.log", "board.*")
 
 
 class CannotCreate(UsageError):
