@@ -30,6 +30,9 @@ __all__ = ["Codec", "Payload"]
 LIMIT = 256 * 1024
 HARD_LIMIT = 64 * 1024 * 1024
 
+_WIDEST = 4
+"""Bytes of a character of UTF-8, at most: what is small even so need not be measured."""
+
 KEY = "everstep:key"
 REF = "everstep:ref"
 DIGEST = "everstep:digest"
@@ -61,7 +64,8 @@ def _compact() -> Callable[[Any], str]:
     join = "".join
 
     def compact(value: Any) -> str:
-        return quote(value) if type(value) is str else join(chunks(value, 0))
+        kind = type(value)
+        return quote(value) if kind is str else str(value) if kind is int else join(chunks(value, 0))
 
     return compact
 
@@ -104,7 +108,9 @@ class Codec:
     def encode_plain(self, flat: Any, where: str = "value") -> Payload:
         """`encode`, of a value that is JSON-plain already. Raises as `encode`."""
         text = _text(flat, where)
-        payload = Payload(text) if self.encryptor is None else self._encrypt(text)
+        if self.encryptor is None and len(text) * _WIDEST <= self.hard_limit:
+            return Payload(text)
+        payload = self._encrypt(text)
         data = payload.data or ""
         size = len(data) if data.isascii() else len(data.encode())
         if size > self.hard_limit:

@@ -111,8 +111,6 @@ class Context:
             PayloadTooLarge: the arguments exceed the store's limit.
             TypeError: the arguments do not fit the function.
         """
-        if self._options is NO_OPTIONS:
-            return self._body.run(self._scope, fn, args, kwargs, NO_OPTIONS)
         return self._body.run(self._scope, fn, args, kwargs, self._options)
 
     @overload

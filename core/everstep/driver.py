@@ -110,6 +110,7 @@ class Driver:
         use_threads: run blocking steps beside the loop: "never", "auto" (when others run too) or "always".
         dead: tells of a holder's pid that it is certainly dead.
         tell: is told of what happens, for people and tests.
+        tells_steps: whether it wants to hear of each step and each delivery.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Driver:
         use_threads: str = "never",
         dead: Callable[[str], bool] | None = None,
         tell: Tell | None = None,
+        tells_steps: bool = True,
     ) -> None:
         self.app = app
         self.store = store
@@ -147,6 +149,7 @@ class Driver:
         self.margin = margin
         self.moment = moment
         self.tell: Tell = tell if tell is not None else _silent
+        self.tells_steps = tell is not None and tells_steps
         self.fold_after = fold_after
         self._use_threads = use_threads
         self._dead = dead

@@ -501,7 +501,8 @@ class Body:
 
     def _issue(self, op: DurableFuture[Any]) -> None:
         """An operation that history does not deliver: check it against the store, or validate it as new work."""
-        self.loop.alive()
+        if self.loop.abandoned:
+            self.loop.alive()
         id = op.key
         if id in self._fired:
             self._diverge(id, "a timer", describe(op))
@@ -571,7 +572,11 @@ class Body:
                     else:
                         completion = Completion(record.state, record.value)
                 if completion is not None and not op.done():
-                    self._settle(op, completion.state, completion.value)
+                    state, value = completion
+                    if state is State.RESOLVED:
+                        op.set_result(value if op.kind == Kind.DETACHED else self.restore(op, value))
+                    else:
+                        op.set_exception(failure(state, value, op.key))
         else:
             handle = self.loop.timer_handles.pop(id, None)
             if handle is not None:
@@ -588,12 +593,6 @@ class Body:
                     "a return from the workflow before it" if self.returned else "no such operation at this point",
                 )
         self.loop.drain()
-
-    def _settle(self, op: DurableFuture[Any], state: State, value: Any) -> None:
-        if state is State.RESOLVED:
-            op.set_result(value if op.kind == Kind.DETACHED else self.restore(op, value))
-        else:
-            op.set_exception(failure(state, value, op.key))
 
     async def _run(self, scope: Scope, info: FunctionInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         current_scope.set(scope)
@@ -663,7 +662,7 @@ def encode_call(
         NotSerializable, PayloadTooLarge, TypeError: naming the parameter or the function.
     """
     if info is not None and not kwargs and version is None and info.version == 1 and info.takes_as_is(args):
-        return codec.encode_plain([name, list(args)], f"arguments of {name}()")
+        return codec.encode_plain([name, list(args)], info.arguments)
     flat, named = plain_call(name, info, args, kwargs)
     chosen = version if version is not None else info.version if info is not None else 1
     call: list[Any] = [name, flat]

@@ -33,6 +33,7 @@ class Holding:
         self.driver = driver
         self.id = record.id
         self.record = record
+        self.soft_fence = self.fence(soft=True)
         self._covered = (record.id,) if held else ()
         self._holder = holder
         self._hand = holder.rpartition("/")[2] if "/" in holder else ""
@@ -103,6 +104,7 @@ class Holding:
         record = written.entities[0]
         assert isinstance(record, Record)
         self.record = record
+        self.soft_fence = self.fence(soft=True)
 
     async def write(
         self, changed: Record | None, *, deletes: tuple[str, ...] = (), guards: tuple[Guard, ...] = ()

@@ -7,7 +7,7 @@ acquisition that lists it (rule P2).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .children import Children
@@ -27,8 +27,8 @@ from .ids import child_prefix, origin_of
 from .journal import Journal, fresh, unhurried_collector
 from .lifecycle import continue_as_new, fulfill, suspend
 from .ports import Guard
-from .promise import EMPTY, Kind, Record, State, from_row, leaves, project, satisfied
-from .recording import Ready, Recorder
+from .promise import EMPTY, Kind, Record, Row, State, from_row, leaves, project, satisfied
+from .recording import Ready, Recorder, make
 from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, failure_payload, run_step
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ class Invocation:
     async def _live(self, body: Body) -> None:
         """Run until the body waits, ends, or the budget is used."""
         while True:
-            await self._carry_out(body)
+            if body.new or body.ended_children or body.cancellations:
+                await self._carry_out(body)
             if self._ready:
                 await self._record(body)
             elif body.returned and not body.leftovers():
@@ -201,35 +202,41 @@ class Invocation:
 
     async def _work(self, body: Body) -> bool:
         """Do one thing that can be done now: a timer, a step, a short wait. False when there is nothing."""
-        now = self.holding.now()
-        if body.timers and self._fire(body, now):
+        if body.timers and self._fire(body, self.holding.now()):
             return True
-        for key, (at, op) in list(self.backoff.items()):
-            if at <= now:
-                del self.backoff[key]
-                if not op.done():
-                    self._waiting.append(op)
+        if self.backoff:
+            self._retry_what_is_due(self.holding.now())
         if self._waiting and not self._used_up():
             one_by_one = self.driver.steps_per_invocation is not None
             if not self._running and not body.timers and (one_by_one or len(self._waiting) == 1):
                 op = self._waiting.pop(0)
                 self.holding.keep_alive()
-                await self._landed(op, await self._attempt(body, op))
+                await self._landed(op, await self._attempt(body, op, alone=True))
                 return True
             if not (one_by_one and self._running):
                 started = self._waiting[:1] if one_by_one else self._waiting[:]
                 del self._waiting[: len(started)]
                 for op in started:
-                    self._running[asyncio.ensure_future(self._attempt(body, op))] = op
+                    self._running[asyncio.ensure_future(self._attempt(body, op, alone=False))] = op
                 self.holding.keep_alive()
         if self._running:
             await self._wait(body)
             return True
         due = self._next_moment(body)
-        if due is None or self._used_up() or due - now > self.driver.moment:
+        if due is None or self._used_up():
             return False
-        await asyncio.sleep((due - now) / 1000)
+        delay = due - self.holding.now()
+        if delay > self.driver.moment:
+            return False
+        await asyncio.sleep(delay / 1000)
         return True
+
+    def _retry_what_is_due(self, now: int) -> None:
+        for key, (at, op) in list(self.backoff.items()):
+            if at <= now:
+                del self.backoff[key]
+                if not op.done():
+                    self._waiting.append(op)
 
     def _used_up(self) -> bool:
         limit = self.driver.steps_per_invocation
@@ -321,14 +328,16 @@ class Invocation:
 
     # Steps.
 
-    async def _attempt(self, body: Body, op: DurableFuture[Any]) -> Outcome:
+    def _attempt(self, body: Body, op: DurableFuture[Any], *, alone: bool) -> Coroutine[Any, Any, Outcome]:
+        """One attempt of a step; `alone`: nothing else waits for the loop meanwhile."""
         info = op.info
         assert info is not None
         args, kwargs = body.isolate(info, op.args, op.kwargs)
         attempt = self.recorder.attempts(op) + 1 if self.recorder.loose else 1
-        self.driver.tell("step", op.key, name=op.name, attempt=attempt)
-        op.at = self.holding.now()
-        return await run_step(
+        if self.driver.tells_steps:
+            self.driver.tell("step", op.key, name=op.name, attempt=attempt)
+        op.at = self.driver.clock.now()
+        return run_step(
             self.driver.app,
             info,
             op.key,
@@ -337,13 +346,14 @@ class Invocation:
             kwargs,
             retry=op.options.retry or info.retry,
             timeout=op.options.timeout,
-            threads=self.driver.threads(alone=not self._running),
+            threads=self.driver.threads(alone=alone),
         )
 
     async def _landed(self, op: DurableFuture[Any], outcome: Outcome) -> None:
         match outcome:
-            case Succeeded(payload):
-                self._ready.append(Ready(op, op.key, State.RESOLVED, payload, self.holding.now(), op.at))
+            case Succeeded():
+                item = (op, op.key, State.RESOLVED, outcome.payload, self.driver.clock.now(), op.at)
+                self._ready.append(make(Ready, item))
             case FailedForGood(payload, state):
                 self._ready.append(Ready(op, op.key, state, payload, self.holding.now(), op.at))
             case FailedForNow():
@@ -363,18 +373,25 @@ class Invocation:
         batch, self._ready = self._ready, []
         first = body.delivered + 1
         if len(batch) == 1:
-            written = [await self.recorder.complete(batch[0], first)]
+            self._hand_over(body, batch[0], await self.recorder.complete(batch[0], first))
         else:
             written = await all_of([self.recorder.complete(item, first + index) for index, item in enumerate(batch)])
-        for item, (state, value, row) in zip(batch, written, strict=True):
-            self.recorder.note(item.key, item.at, row)
-            self.children.foreign.pop(item.key, None)
-            if item.op is None or item.op.kind != Kind.TIMER:
-                self.steps_done += 1
-            body.deliver(item.key, item.at, Completion(state, value))
-            self.driver.tell("delivered", item.key, state=state.value)
+            for item, stands in zip(batch, written, strict=True):
+                self._hand_over(body, item, stands)
         if len(self.recorder.tail) >= _UNFOLDED * self.driver.fold_after:
             await self._fold(body)
+
+    def _hand_over(self, body: Body, item: Ready, stands: tuple[State, Any, Row]) -> None:
+        op, key, _, _, at, _ = item
+        state, value, row = stands
+        self.recorder.note(key, at, row)
+        if self.children.foreign:
+            self.children.foreign.pop(key, None)
+        if op is None or op.kind != Kind.TIMER:
+            self.steps_done += 1
+        body.deliver(key, at, make(Completion, (state, value)))
+        if self.driver.tells_steps:
+            self.driver.tell("delivered", key, state=state.value)
 
     # Letting go.
 

@@ -93,6 +93,7 @@ class Runtime:
             use_threads=threads,
             dead=(lambda pid: not self._liveness.alive(pid)) if self._liveness is not None else None,
             tell=self._tell,
+            tells_steps=on_event is not None,
         )
 
     def _tell(self, kind: str, id: str, /, **detail: Any) -> None:

@@ -61,6 +61,9 @@ class _Abandoned(ControlFlow):
     """Keeps the cleanup of a body that is let go from asking for more."""
 
 
+_TASK_OF_THREAD = sys.version_info >= (3, 14)
+"""The current task belongs to the thread there, and to the loop before."""
+
 _EAGER = getattr(asyncio, "eager_task_factory", None)
 _ENSURE = tuple(
     function.__code__ for name in ("ensure_future", "_ensure_future") if (function := getattr(tasks, name, None))
@@ -87,6 +90,7 @@ class Loop(asyncio.AbstractEventLoop):
         self._tasks: weakref.WeakSet[WorkflowTask] = weakref.WeakSet()
         self._factory: Any = None
         self._generators: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
+        self._hooks = (self._generators.add, self._finalize)
 
     def next_number(self) -> int:
         self._created += 1
@@ -101,18 +105,17 @@ class Loop(asyncio.AbstractEventLoop):
 
     def drain(self) -> None:
         """Run until nothing is ready. Raises what was refused meanwhile."""
-        if self.ready:
+        ready = self.ready
+        if ready:
             outer = events._get_running_loop()
             outer_task = None
-            if outer is not None and sys.version_info >= (3, 14):
+            if _TASK_OF_THREAD and outer is not None:
                 outer_task = tasks.current_task(outer)
                 if outer_task is not None:
                     tasks._leave_task(outer, outer_task)
             hooks = sys.get_asyncgen_hooks()
-            events._set_running_loop(None)
             events._set_running_loop(self)
-            sys.set_asyncgen_hooks(firstiter=self._generators.add, finalizer=self._finalize)
-            ready = self.ready
+            sys.set_asyncgen_hooks(*self._hooks)
             try:
                 while ready and not self.stopped:
                     handle = ready.popleft()
@@ -120,7 +123,6 @@ class Loop(asyncio.AbstractEventLoop):
                         handle._run()
             finally:
                 sys.set_asyncgen_hooks(*hooks)
-                events._set_running_loop(None)
                 events._set_running_loop(outer)
                 if outer_task is not None and outer is not None:
                     tasks._enter_task(outer, outer_task)

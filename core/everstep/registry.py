@@ -76,15 +76,31 @@ class WorkflowDecorator(Protocol):
 
 
 class FunctionInfo:
-    """What the engine knows of a function: its name, its signature (resolved on first use), its retry policy."""
+    """What the engine knows of a function: its name, its signature (resolved on first use), its retry policy.
+    `arguments` and `result` are what errors call them."""
 
-    __slots__ = ("_exact", "_result", "_signature", "_simple", "fn", "is_async", "name", "retry", "version", "workflow")
+    __slots__ = (
+        "_exact",
+        "_result",
+        "_signature",
+        "_simple",
+        "arguments",
+        "fn",
+        "is_async",
+        "name",
+        "result",
+        "retry",
+        "version",
+        "workflow",
+    )
 
     def __init__(
         self, fn: Callable[..., Any], name: str, retry: Retry, workflow: Workflow[..., Any] | None = None
     ) -> None:
         self.fn = fn
         self.name = name
+        self.arguments = f"arguments of {name}()"
+        self.result = f"result of {name}()"
         self.retry = retry
         self.workflow = workflow
         self.version = workflow.version if workflow is not None else 1

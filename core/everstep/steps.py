@@ -59,6 +59,8 @@ class FailedForNow(NamedTuple):
     error: str
 
 
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+
 Outcome = Succeeded | FailedForGood | FailedForNow
 Threads = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -91,7 +93,7 @@ async def run_step(
     try:
         try:
             if limit is None:
-                value = await _call(info, args, kwargs, threads)
+                value = await (info.fn(*args, **kwargs) if info.is_async else _call(info, args, kwargs, threads))
             else:
                 async with limit:
                     value = await _call(info, args, kwargs, threads or in_thread)
@@ -103,7 +105,7 @@ async def run_step(
             return _failed(app, error, attempt, retry)
         try:
             flat = value if info.returns_as_is(value) else info.signature.plain_result(value)
-            return Succeeded(app.codec.encode_plain(flat, f"result of {info.name}()"))
+            return Succeeded(app.codec.encode_plain(flat, info.result))
         except (NotSerializable, PayloadTooLarge, TypeError) as error:
             return FailedForGood(failure_payload(app, error))
     finally:
@@ -116,7 +118,7 @@ async def _call(info: FunctionInfo, args: Sequence[Any], kwargs: Mapping[str, An
     if threads is not None:
         return await threads(lambda: info.fn(*args, **kwargs))
     value = info.fn(*args, **kwargs)
-    return await value if asyncio.iscoroutine(value) else value
+    return await value if type(value) not in _ATOMS and asyncio.iscoroutine(value) else value
 
 
 def _failed(app: App, error: BaseException, attempt: int, retry: Retry) -> Outcome:

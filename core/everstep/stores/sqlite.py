@@ -12,6 +12,7 @@ own, and so does a forked child, whose inherited ones are left alone.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import weakref
@@ -32,9 +33,12 @@ _COLUMNS = ", ".join(Row._fields)
 _MARKS = ", ".join("?" * _WIDTH)
 
 _INSERT = f"INSERT INTO everstep_rows VALUES ({_MARKS}) ON CONFLICT DO NOTHING"
-_INSERT_FENCED = (
-    f"INSERT INTO everstep_rows SELECT {_MARKS} WHERE EXISTS "
-    "(SELECT 1 FROM everstep_rows WHERE id = ? AND lease = ?) ON CONFLICT DO NOTHING"
+_HELD = " AND EXISTS (SELECT 1 FROM everstep_rows WHERE id = ? AND lease = ?)"
+_INSERT_FENCED = f"INSERT INTO everstep_rows SELECT {_MARKS} WHERE 1{_HELD} ON CONFLICT DO NOTHING"
+_STEP = ("id", "branch", "kind", "state", "rev", "epoch", "n", "param", "value", "created_at", "settled_at")
+_INSERT_STEP = (
+    f"INSERT INTO everstep_rows ({', '.join(_STEP)}) SELECT {', '.join('?' * len(_STEP))} WHERE 1{_HELD} "
+    "ON CONFLICT DO NOTHING"
 )
 
 
@@ -42,7 +46,6 @@ def _assign(but: tuple[str, ...]) -> str:
     return ", ".join(f"{name} = ?" for name in Row._fields if name not in but)
 
 
-_HELD = " AND EXISTS (SELECT 1 FROM everstep_rows WHERE id = ? AND lease = ?)"
 _KEEP = (
     f"UPDATE everstep_rows SET {_assign(but=('id', 'kind', 'state', 'settled_at'))} "
     "WHERE id = ? AND rev = ? AND kind = ? AND state = ?"
@@ -59,8 +62,11 @@ _BRANCH = (
 )
 _DUE = "SELECT id, due FROM everstep_rows WHERE due <= ? ORDER BY due, id LIMIT ?"
 _DELETE = "DELETE FROM everstep_rows WHERE id = ?"
+_DELETE_MANY = "DELETE FROM everstep_rows WHERE id IN (SELECT value FROM json_each(?))"
 _DELETE_ORIGIN = "DELETE FROM everstep_rows WHERE id > ? || '.' AND id < ? || '/'"
 
+_NEITHER = (None, None)
+_NONE = (None, None, None)
 _PENDING = State.PENDING.value
 _CHUNK = 500
 
@@ -105,10 +111,10 @@ class SqliteStore:
         return self._select(self._cursor(), _BRANCH, (id, id, id, id))
 
     async def commit(self, commit: Commit) -> Refused | None:
-        cursor = self._cursor()
-        puts = commit.puts
+        cursor = self._cursors.get(get_ident()) or self._connect()
+        _, puts, deletes, fence, guards = commit
         try:
-            if len(puts) == 1 and not commit.deletes and not commit.guards and _put_one(cursor, puts[0], commit.fence):
+            if len(puts) == 1 and not deletes and not guards and _put_one(cursor, puts[0], fence):
                 return None
             return _transact(cursor, commit)
         except sqlite3.Error as error:
@@ -209,7 +215,11 @@ def _put_one(cursor: sqlite3.Cursor, put: Put, fence: Fence | None) -> bool:
     row, expect = put
     if expect == 0:
         if fence is None:
-            return cursor.execute(_INSERT, (*row,)).rowcount == 1
+            return cursor.execute(_INSERT, row).rowcount == 1
+        if row[5:7] == _NEITHER and row[14:] == _NONE and row[11] is None:
+            # A step: a NULL that is bound costs as much as a value, and one that is left out costs nothing.
+            step = (*row[:5], *row[7:11], row[12], row[13], fence[0], fence[1])
+            return cursor.execute(_INSERT_STEP, step).rowcount == 1
         return cursor.execute(_INSERT_FENCED, (*row, fence[0], fence[1])).rowcount == 1
     held = () if fence is None else fence[:2]
     if row[3] == _PENDING:
@@ -230,7 +240,8 @@ def _transact(cursor: sqlite3.Cursor, commit: Commit) -> Refused | None:
         refused = _refusal(cursor, commit)
         if refused is None:
             cursor.executemany(_REPLACE, [tuple(put.row) for put in commit.puts])
-            cursor.executemany(_DELETE, [(id,) for id in commit.deletes])
+            if commit.deletes:
+                cursor.execute(_DELETE_MANY, (json.dumps(commit.deletes),))
         cursor.execute("COMMIT")
         return refused
     except BaseException:
