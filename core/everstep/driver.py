@@ -85,9 +85,7 @@ class Kept:
 
     def fits(self, task: Task) -> bool:
         """Whether the run still is where this body left it."""
-        return (
-            task.state is TaskState.SUSPENDED and task.version == self.version and task.generation == self.generation
-        )
+        return task.state is TaskState.SUSPENDED and task.version == self.version and task.generation == self.generation
 
 
 _GRACE = 12
@@ -323,11 +321,11 @@ class Driver:
         return satisfied(task.tree, lambda id: states.get(id, State.PENDING))
 
     async def _poll_later(self, record: Record, now: int) -> Answer:
-        """The backing-off look across origins found nothing: look again later (W5)."""
+        """A look found nothing: look again later, more and more rarely, if the body waits for another origin (W5)."""
         task = record.task
         assert task is not None
-        age = max(now - record.created_at, 60_000)
-        await self.writer.write([(record, record._replace(task=task._replace(poll_at=now + min(age, 3_600_000))))])
+        later = now + min(max(now - record.created_at, 60_000), 3_600_000) if task.foreign else None
+        await self.writer.write([(record, record._replace(task=task._replace(poll_at=later)))])
         return DONE
 
     def keep(self, invocation: Invocation, body: Body, awaited: Sequence[str]) -> None:

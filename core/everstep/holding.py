@@ -107,9 +107,14 @@ class Holding:
         self.soft_fence = self.fence(soft=True)
 
     async def write(
-        self, changed: Record | None, *, deletes: tuple[str, ...] = (), guards: tuple[Guard, ...] = ()
+        self,
+        changed: Record | None,
+        *,
+        deletes: tuple[str, ...] = (),
+        guards: tuple[Guard, ...] = (),
+        keep: str | None = None,
     ) -> bool:
-        """Write the task's record; False when a guard did not hold.
+        """Write the task's record; False when a guard did not hold. `keep` is a wake-up not to be taken back yet.
 
         `changed` comes from a transition that re-checked its own condition; None means that it did not hold.
 
@@ -125,7 +130,7 @@ class Holding:
                 fence=self.fence(),
                 deletes=deletes,
                 guards=guards,
-                hand=self._hand,
+                hand=keep or self._hand,
             )
             if isinstance(written, Written):
                 self._adopt(written)

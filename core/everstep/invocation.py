@@ -421,13 +421,19 @@ class Invocation:
             poll_at=now + min(age, _POLL_LAST) if children.foreign else None,
         )
         awaited = children.pending(wanted)
-        single = self.driver.store.single_writer
-        guards = tuple([Guard(key, self.recorder.revs[key]) for key in awaited if key in self.recorder.revs])
-        if not await holding.write(waiting, guards=guards if single else ()):
-            await self._readmit(body, awaited, suspended=False)
-            return False
-        if not single and awaited and await self._readmit(body, awaited, suspended=True):
-            return False
+        if self.driver.store.single_writer or not awaited:
+            guards = tuple([Guard(key, self.recorder.revs[key]) for key in awaited if key in self.recorder.revs])
+            if not await holding.write(waiting, guards=guards):
+                await self._readmit(body, awaited, suspended=False)
+                return False
+        else:
+            # Until it has looked again, what stands for the lease's end stands for that look too (W1, W4).
+            stands = holding.record.wake
+            await holding.write(waiting, keep=stands)
+            if await self._readmit(body, awaited, suspended=True):
+                return False
+            if stands is not None:
+                await self.driver.writer.disarm(stands)
         if children.foreign:
             await self.driver.service.look(self.id)
         self.driver.keep(self, body, awaited)

@@ -85,7 +85,8 @@ class Store(Protocol):
 
     @property
     def single_writer(self) -> bool:
-        """True where a commit sees every earlier commit of its origin and checks `guards` with it (rule W4)."""
+        """True where a commit sees every earlier commit of its origin and checks `guards` with it (rule W4); always so
+        where the waker reads the store's `due` column."""
         ...
 
     @property

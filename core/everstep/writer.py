@@ -146,11 +146,11 @@ class Writer:
             for _, _, made in armed:
                 # A waker that names its alarms by their id hands out the token that stands already: keep that one.
                 if made is not None and all(old is None or made != old.wake for old, _ in changes):
-                    await self._disarm(made)
+                    await self.disarm(made)
             return refused
         for gone in disarm:
             if gone != hand:
-                await self._disarm(gone)
+                await self.disarm(gone)
         if rung:
             await self._ring(rung)
         elif armed:
@@ -161,13 +161,14 @@ class Writer:
                     await self.waker.send(wake)
         return Written(tuple(entities))
 
-    async def _disarm(self, token: str) -> None:
+    async def disarm(self, token: str) -> None:
+        """Take a wake-up back. One that stays nevertheless finds nothing to do."""
         if token == ARMED:
             return
         try:
             await self.waker.disarm(token)
         except WakerError:
-            pass  # it finds nothing to do
+            pass
 
     async def _ring(self, rung: Sequence[tuple[Wake, int]]) -> None:
         now = self.clock.now()

@@ -30,7 +30,7 @@ from everstep.promise import (
 from everstep.steps import failure_payload
 
 from .platform import Queue
-from .world import Caller, Event, World
+from .world import Caller, Event, World, delivery
 
 SLACK = 15 * 60_000
 """Milliseconds by which a wake-up may come late and still counts: redeliveries back off."""
@@ -40,17 +40,18 @@ _ENGINE = ("everstep://",)
 
 
 class InFlight(NamedTuple):
-    """A wake-up that will be delivered at `at` (milliseconds). `key`: it is being handled, under this key."""
+    """A wake-up that will be delivered at `at` (milliseconds), under a key; `held`: it is being handled now."""
 
     wake: Wake
     at: int
-    key: str | None = None
+    key: str
+    held: bool
 
 
 def in_flight(queue: Queue) -> list[InFlight]:
     """What a queue still has to deliver; a message that is being handled comes back unless it is answered."""
     return [
-        InFlight(one.wake, one.at if one.held_until is None else one.held_until, one.key if one.held_until else None)
+        InFlight(one.wake, one.at if one.held_until is None else one.held_until, one.key, one.held_until is not None)
         for one in queue.messages.values()
     ]
 
@@ -103,15 +104,10 @@ class Wakes:
         if record.state is not State.PENDING:
             if row.due is None or wakes is None or _arrives(own, row.due, None, now):
                 return []
-            if record.listeners:
-                return [f"{id}: settled, with listeners nobody will tell"]
-            return [
-                f"{id}: settled, but its awaiter {awaiter} has no wake-up"
-                for awaiter in record.callbacks
-                if self._stranded(awaiter, rows, now, wakes)
-            ]
+            # Whoever waits for it is looked at by itself: suspended, satisfied, and with nothing to resume it.
+            return [f"{id}: settled, with listeners nobody will tell"] if record.listeners else []
         if wakes is not None and row.due is not None:
-            version = task.version if task is not None and task.state is not TaskState.ACQUIRED else None
+            version = task.version if task is not None else None
             holder = task.pid.rpartition("/")[2] if task is not None and task.pid is not None else None
             if not _arrives(own, row.due, version, now, holder):
                 state = task.state.value if task is not None else "pending"
@@ -176,32 +172,23 @@ class Wakes:
 
         return satisfied(task.tree, outcome)
 
-    def _stranded(self, awaiter: str, rows: Mapping[str, Row], now: int, wakes: Mapping[str, list[InFlight]]) -> bool:
-        row = rows.get(awaiter)
-        if row is None or row.task is None:
-            return False
-        record = self._record(row)
-        task = record.task
-        if task is None or task.state is not TaskState.SUSPENDED or project(record, now).state is not State.PENDING:
-            return False
-        if task.tree is not None and not self._satisfied(record, rows, now):
-            return False
-        return not _arrives(wakes.get(awaiter, ()), now, task.version, now)
-
 
 def _arrives(messages: Iterable[InFlight], due: int, version: int | None, now: int, holder: str | None = None) -> bool:
     """Whether one of these will do what is due: it comes then or later, or comes early and is told to come back.
 
-    A message that is being handled under the key that the lease names is the one the holder lives on; one that is being
-    handled under another may be acknowledged without more.
+    The message whose key the lease names is the one the holder lives on: it comes back until the lease has ended. One
+    that is being handled otherwise may be acknowledged without more.
     """
     latest = max(due, now) + SLACK
     for message in messages:
         if message.at > latest:
             continue
-        if message.at >= due and (message.key is None or holder is None or message.key == holder):
-            return True
-        if version is not None and message.wake.version == version:
+        if holder is not None:
+            if message.key == holder:
+                return True
+            if message.held:
+                continue
+        if message.at >= due or (version is not None and message.wake.version == version):
             return True
     return False
 
@@ -219,7 +206,7 @@ class Witness:
         self.world = world
         self.problems: list[str] = []
         self._wakes = Wakes()
-        self._read: dict[tuple[str, str], Row] = {}
+        self._read: dict[tuple[int, str], Row] = {}
         self.replays = 0
         world.writers.append(self._written)
         world.readers.append(self._was_read)
@@ -233,6 +220,7 @@ class Witness:
         for problem in problems:
             if problem not in self.problems:
                 self.problems.append(problem)
+                self.world.events.append(Event(self.world.clock.now(), "oracle", "problem", problem, {}))
 
     def _written(self, caller: Caller, commit: Commit, before: Mapping[str, Row | None]) -> None:
         for put in commit.puts:
@@ -252,11 +240,11 @@ class Witness:
     def _was_read(self, caller: Caller, id: str, rows: list[Row]) -> None:
         for row in rows:
             if row.kind == Kind.STEP and row.state not in (State.PENDING.value, State.CANCELED.value):
-                self._read[caller.name, row.id] = row
+                self._read[delivery.get(), row.id] = row
 
     def _heard(self, event: Event) -> None:
         if event.kind == "step":
-            row = self._read.get((event.who, event.id))
+            row = self._read.get((delivery.get(), event.id))
             stands = self.world.store._rows.get(event.id)
             if row is not None and stands is not None and json.loads(row.param or '[""]')[0] == event.detail["name"]:
                 self._note([f"{event.id}: {event.who} ran {event.detail['name']} again, whose record it had read"])

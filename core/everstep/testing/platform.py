@@ -77,6 +77,10 @@ class Platform(Protocol):
         """Deliver it a second time as well."""
         ...
 
+    def postpone(self, message: Message, at: int) -> None:
+        """Deliver it late."""
+        ...
+
 
 class Queue:
     """A durable, at-least-once message queue."""
@@ -116,7 +120,7 @@ class Queue:
         return found
 
     def next_at(self) -> int | None:
-        return min((one.held_until or one.at for one in self.messages.values()), default=None)
+        return min((max(one.held_until or 0, one.at) for one in self.messages.values()), default=None)
 
     def take(self, message: Message) -> Receipt:
         message.received += 1
@@ -137,6 +141,9 @@ class Queue:
 
     def repeat(self, message: Message) -> None:
         self._add(message.wake, self.clock.now(), copy_of=message.copy_of or message.number)
+
+    def postpone(self, message: Message, at: int) -> None:
+        message.at = at
 
     def _add(self, wake: Wake, at: int, copy_of: int | None = None) -> Message:
         self._count += 1
@@ -223,6 +230,11 @@ class Rows:
 
     def repeat(self, message: Message) -> None:
         self._sent[message.wake.id] = self._message(message.wake)
+
+    def postpone(self, message: Message, at: int) -> None:
+        id = message.wake.id
+        self._sent.pop(id, None)
+        self._later[id] = (self.store._rev(id), at)
 
     def _free(self, id: str, now: int) -> bool:
         if self._busy.get(id, 0) > now:

@@ -20,7 +20,7 @@ from everstep.ports import Wake
 from everstep.promise import Record, State, TaskState, from_row, project
 from everstep.registry import App, Seconds, Workflow, milliseconds
 
-from .world import Caller, Crashed, Director, Event, Tally, World, size
+from .world import SETTLE_DELAY, Caller, Crashed, Director, Event, Tally, World, size
 
 if TYPE_CHECKING:
     from everstep.views import PromiseView, TreeView
@@ -157,6 +157,8 @@ class Simulation:
         budget: seconds an invocation may live; None for no limit.
         single_writer: False for a store that checks neither guards nor soft fences, like DynamoDB and Firestore.
         cache: how many suspended bodies an instance keeps warm.
+        heartbeat: instances renew their leases while steps run.
+        tokens: False for a queue whose messages cannot be taken back.
     """
 
     def __init__(
@@ -173,6 +175,7 @@ class Simulation:
         single_writer: bool = True,
         cache: int = 64,
         heartbeat: bool = False,
+        tokens: bool = True,
         director: Director | None = None,
     ) -> None:
         options: dict[str, Any] = {
@@ -192,6 +195,8 @@ class Simulation:
             single_writer=single_writer,
             options=options,
             director=director,
+            tokens=tokens,
+            settle_delay=SETTLE_DELAY if faults is None else 1000,
         )
         if faults is not None:
             faults.install(self.world)

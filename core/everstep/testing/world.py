@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from everstep.clock import VirtualClock
 from everstep.driver import DONE, Driver
-from everstep.errors import PlatformError
+from everstep.errors import InvalidArgument, PlatformError
 from everstep.ids import origin_of
 from everstep.kernel import Config
 from everstep.ports import Commit, Due, Page, Query, Refused, Wake
@@ -28,6 +28,8 @@ from .virtual import VirtualLoop
 
 if TYPE_CHECKING:
     from everstep.registry import App
+
+    from .faults import Chaos
 
 T = TypeVar("T")
 
@@ -80,6 +82,8 @@ class Tally:
 
 
 _payer: ContextVar[str | None] = ContextVar("everstep_payer", default=None)
+delivery: ContextVar[int] = ContextVar("everstep_delivery", default=0)
+"""Which delivery the code that runs now belongs to."""
 
 
 class SkewedClock:
@@ -241,7 +245,7 @@ class _Waker:
         await self._caller.passage("waker.send", wake.id, self._send(wake))
 
     async def _arm(self, wake: Wake, at: int) -> str | None:
-        soon = at - self._caller.clock.now() == SETTLE_DELAY
+        soon = self._world.chaos is None and at - self._caller.clock.now() == SETTLE_DELAY
         return self._world.platform.arm(wake, at, soon=soon)
 
     async def _disarm(self, token: str) -> None:
@@ -273,8 +277,11 @@ class World:
         tokens: bool = True,
         options: dict[str, Any] | None = None,
         director: Director | None = None,
+        settle_delay: int = SETTLE_DELAY,
         start_at: int = 1_700_000_000_000,
     ) -> None:
+        if mode == "rows" and not single_writer:
+            raise InvalidArgument("a platform that reads the store's due rows has a store with a single writer")
         self.app = app
         self.random = Random(seed)
         self.clock = VirtualClock(start_at)
@@ -291,8 +298,8 @@ class World:
             if mode == "queue"
             else Rows(self.clock, self.store, visibility)
         )
-        self.settle_delay = SETTLE_DELAY
-        self.shuffle = False
+        self.settle_delay = settle_delay
+        self.chaos: Chaos | None = None
         self.errors: list[BaseException] = []
         self.events: list[Event] = []
         self.verbose = True
@@ -306,6 +313,7 @@ class World:
         self._held = 0
         self._turns = 0
         self._named = 0
+        self._deliveries = 0
         self.callers: dict[str, Caller] = {}
         self.wanted = instances
         self.instances: list[Instance] = []
@@ -335,9 +343,17 @@ class World:
             **options,
         )
 
+    def disturb(self, chaos: Chaos) -> None:
+        """Let things go wrong, as `chaos` says."""
+        self.chaos = self.director = chaos
+        for instance in self.instances:
+            chaos.born(instance)
+
     def add_instance(self) -> Instance:
         self._named += 1
         instance = Instance(self, f"i{self._named}")
+        if self.chaos is not None:
+            self.chaos.born(instance)
         self.instances.append(instance)
         self.callers[instance.name] = instance
         return instance
@@ -409,6 +425,9 @@ class World:
         """Let one thing happen, moving time where it must move, but not beyond `until`. False when there is nothing."""
         self.loop.drain()
         self._raise_errors()
+        chaos = self.chaos
+        if chaos is not None:
+            chaos.meanwhile()
         now = self.clock.now()
         self.platform.eager = not self.holds
         due = self.platform.due()
@@ -417,12 +436,10 @@ class World:
             self._turns += 1
             if self._turns > _BUSY_TURNS:
                 raise Stuck("the same instant goes on for ever:\n" + self.trace())
-            if self.shuffle:
-                index = self.random.randrange(len(due) + len(free))
-            else:
-                index = 0
+            index = 0 if chaos is None else self.random.randrange(len(due) + len(free))
             if index < len(due):
-                self.deliver(due[index])
+                if chaos is None or chaos.delivers(due[index]):
+                    self.deliver(due[index])
             else:
                 hold = free[index - len(due)]
                 self.holds.remove(hold)
@@ -461,7 +478,7 @@ class World:
         self.instances = [one for one in self.instances if one.alive]
         while len(self.instances) < self.wanted:
             self.add_instance()
-        ready = [one for one in self.instances if self.shuffle or not one.stalled]
+        ready = [one for one in self.instances if self.chaos is not None or not one.stalled]
         if not ready:
             return self.add_instance()
         return ready[0] if len(ready) == 1 else self.random.choice(ready)
@@ -469,6 +486,8 @@ class World:
     async def _deliver(self, instance: Instance, receipt: Receipt) -> None:
         message = receipt.message
         _payer.set(origin_of(message.wake.id))
+        self._deliveries += 1
+        delivery.set(self._deliveries)
         platform = self.platform
         self.count(instance, "delivered", message.wake.id)
         task = asyncio.current_task()
