@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from .context import Context as Context
     from .crypto import AesGcm as AesGcm
     from .crypto import Encryptor as Encryptor
-    from .engine import DurableFuture as DurableFuture
     from .local import Runtime as Runtime
+    from .operation import DurableFuture as DurableFuture
     from .steps import StepInfo as StepInfo
     from .steps import current_step as current_step
     from .sync import SyncClient as SyncClient
@@ -64,7 +64,7 @@ _LAZY = {
     "Codec": "codec",
     "Context": "context",
     "DirectoryBlobs": "blobs",
-    "DurableFuture": "engine",
+    "DurableFuture": "operation",
     "Encryptor": "crypto",
     "Handle": "client",
     "Runtime": "local",

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .clock import NEVER
-from .engine import DurableFuture
 from .errors import LeaseLost
+from .operation import DurableFuture
 from .promise import TARGET, Kind, Record, State, Task, TaskState, from_row, is_local
 from .recording import Ready, Recorder
 from .starts import Work, root_record, work_of

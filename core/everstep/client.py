@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .clock import NEVER, Clock, SystemClock
 from .context import check_tags
-from .engine import Completion, failure
 from .errors import AlreadySettled, Halted, InvalidArgument, NotFound, StillPending
 from .ids import check_any, check_root
 from .lifecycle import halt, resume_halted
+from .operation import Completion, failure
 from .ports import Store, Waker
 from .promise import Payload, Record, State, TaskState, from_row, project
 from .protocol import PromiseSettle, ScheduleCreate, ScheduleDelete, ScheduleSearch

@@ -23,7 +23,8 @@ from .retry import Retry
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from .engine import Body, DurableFuture
+    from .engine import Body
+    from .operation import DurableFuture
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from .clock import Clock
-from .engine import Body, DurableFuture
+from .engine import Body
 from .errors import DecodeError, LeaseLost
 from .folding import Entry
 from .ids import origin_of
 from .invocation import Invocation
 from .journal import read, read_arrivals
 from .lifecycle import halt, put_off
+from .operation import DurableFuture
 from .ports import Commit, Store, Wake, Waker
 from .promise import (
     EMPTY,

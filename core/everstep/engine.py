@@ -9,142 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import math
-from asyncio import current_task, tasks
+from asyncio import tasks
 from collections.abc import Generator, Mapping, Sequence
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .context import NO_OPTIONS, Context, ContinueAsNew, Options, Scope, current_scope, nested_scope
-from .errors import (
-    DecodeError,
-    InvalidArgument,
-    NondeterminismError,
-    PromiseCanceled,
-    PromiseTimedOut,
-    UnknownFunction,
-)
+from .errors import DecodeError, InvalidArgument, NondeterminismError, PromiseCanceled, UnknownFunction
 from .ids import child_prefix, detached_id
 from .loop import Loop
-from .plain import plain
-from .promise import Kind, Payload, State, Tree
+from .operation import (
+    Completion,
+    DurableFuture,
+    Recorded,
+    describe,
+    describe_recorded,
+    encode_call,
+    failure,
+    plain_call,
+)
+from .promise import Kind, State, Tree
+from .waits import tree_of
 
 if TYPE_CHECKING:
-    from .codec import Codec
     from .registry import App, FunctionInfo, Workflow
-
-T = TypeVar("T")
-
-
-class Recorded(NamedTuple):
-    """What the record holds of one operation. `call` is `[name, args]`, then kwargs and a version where they say
-    something; `value` is plain JSON: a result, or a described failure."""
-
-    kind: str
-    call: list[Any]
-    state: State
-    value: Any
-
-    @property
-    def name(self) -> str:
-        return str(self.call[0])
-
-    @property
-    def args(self) -> list[Any]:
-        return list(self.call[1])
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        return self.call[2] if len(self.call) > 2 else {}
-
-    def is_call_of(self, kind: str, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Whether this is that call; arguments compare as they are (rule P6)."""
-        call = self.call
-        return (
-            self.kind == kind
-            and call[0] == name
-            and call[1] == args
-            and (not kwargs if len(call) == 2 else call[2] == kwargs)
-        )
-
-
-class Completion(NamedTuple):
-    """How an operation or a body ended: its state, and the live value or exception."""
-
-    state: State
-    value: Any
-
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 _NO_KWARGS: dict[str, Any] = {}
-
-
-class DurableFuture(asyncio.Future[T]):
-    """The value of an operation. `id` is its promise's id, final from the start; `key` is its position in the body,
-    which is the same unless the promise has a name of its own."""
-
-    __slots__ = (
-        "_record",
-        "args",
-        "at",
-        "attached",
-        "body",
-        "id",
-        "info",
-        "key",
-        "kind",
-        "kwargs",
-        "name",
-        "options",
-        "param",
-        "runner",
-        "version",
-    )
-
-    body: Body
-    key: str
-    id: str
-    kind: str
-    name: str
-    info: FunctionInfo | None
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    options: Options
-    param: Payload
-    at: int
-    attached: str | None
-    runner: tasks.Task[Any] | None
-    version: int
-    _record: Recorded | None
-
-    def __hash__(self) -> int:
-        return int(self.key.rpartition(".")[2])  # a str hashes differently in every process (rule P4)
-
-    def __await__(self) -> Generator[Any, None, T]:
-        body = self.body
-        if body.next_key == self.key:
-            # The next recorded delivery is awaited: return at once where nobody can tell the difference (rule P6).
-            record = self._record
-            loop = body.loop
-            if record is not None and not (loop.ready or self._callbacks or self.done() or loop.stopped):
-                task = current_task(loop)
-                if task is not None and not task.cancelling():
-                    body.advance()
-                    del body.ops[self.key]
-                    if record[2] is State.RESOLVED:
-                        value = body.restore(self, record[3])
-                        self.set_result(value)
-                        return value  # type: ignore[no-any-return]
-                    self.set_exception(failure(record[2], record[3], self.key))
-                    return self.result()
-        return (yield from super().__await__())
-
-    __iter__ = __await__
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        if not super().cancel(msg):
-            return False
-        self.body.canceled(self)
-        return True
+_FIRED = Completion(State.RESOLVED, None)
 
 
 class Body:
@@ -310,29 +202,13 @@ class Body:
 
     def blocked_on(self) -> Tree:
         """What the body waits for, as data (rule P5): any of its groups; a group is all only where that is certain."""
-        singles: dict[str, None] = dict.fromkeys(self.loop.timer_handles)
-        groups: dict[int, tuple[str, list[str]]] = {}
-        if self.returned:
-            left = self.leftovers()
-            groups[0] = ("all", [id for id in left if self.ops[id].kind != Kind.CHILD])
-            if len(groups[0][1]) == len(left):
-                return ("all", *left)
-            if not groups[0][1]:
-                del groups[0]  # nothing but inline children, which wait for what their own bodies wait for
-        for id, op in self.ops.items():
-            if op.done():
-                continue
-            for callback, _ in op._callbacks or ():
-                how, group = _classify(callback)
-                if how == "any":
-                    singles[id] = None
-                elif how != "none":
-                    groups.setdefault(group, (how, []))[1].append(id)
-        trees: list[Tree] = list(singles)
-        for how, members in groups.values():
-            trees.append(members[0] if len(members) == 1 else (how, *members))
-        trees = list(dict.fromkeys(trees))
-        return trees[0] if len(trees) == 1 else ("any", *trees)
+        left = self.leftovers() if self.returned else []
+        # Inline children wait for what their own bodies wait for.
+        finished = tuple([id for id in left if self.ops[id].kind != Kind.CHILD])
+        if self.returned and len(finished) == len(left):
+            return ("all", *left)
+        waiting = [(id, op._callbacks or ()) for id, op in self.ops.items() if not op.done()]
+        return tree_of(waiting, self.loop.timer_handles, finished)
 
     def drop(self) -> None:
         """Let go of the body; nothing of it runs again, but what a `finally` does without asking for anything."""
@@ -633,46 +509,6 @@ class Body:
         self.ended_children.append((op, completion))
 
 
-_FIRED = Completion(State.RESOLVED, None)
-
-
-def plain_call(
-    name: str, info: FunctionInfo | None, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments in their stored form; what is wrong with them is said naming the parameter."""
-    if info is not None:
-        return info.signature.plain_args(args, kwargs)
-    where = f"of {name}()" if name else "of the promise"
-    return [plain(value, f"argument {index + 1} {where}") for index, value in enumerate(args)], {
-        key: plain(value, f"argument {key!r} {where}") for key, value in kwargs.items()
-    }
-
-
-def encode_call(
-    codec: Codec,
-    name: str,
-    info: FunctionInfo | None,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    version: int | None = None,
-) -> Payload:
-    """A call as it is stored: `[name, args]`, then kwargs and the version where they say something.
-
-    Raises:
-        NotSerializable, PayloadTooLarge, TypeError: naming the parameter or the function.
-    """
-    if info is not None and not kwargs and version is None and info.version == 1 and info.takes_as_is(args):
-        return codec.encode_plain([name, list(args)], info.arguments)
-    flat, named = plain_call(name, info, args, kwargs)
-    chosen = version if version is not None else info.version if info is not None else 1
-    call: list[Any] = [name, flat]
-    if named or chosen != 1:
-        call.append(named)
-    if chosen != 1:
-        call.append(chosen)
-    return codec.encode_plain(call, f"arguments of {name}()")
-
-
 async def _drive(generator: Generator[Any, Any, Any]) -> Any:
     """Run a generator workflow: `yield` waits for a future, or for all of a list of them."""
     value: Any = None
@@ -697,80 +533,3 @@ async def _drive(generator: Generator[Any, Any, Any]) -> Any:
                 error = raised
     finally:
         generator.close()
-
-
-def failure(state: State, value: Any, id: str) -> Exception:
-    """The exception a settled promise stands for; `value` is plain JSON."""
-    if state is State.TIMEDOUT:
-        return PromiseTimedOut(f"{id} reached its deadline")
-    if state is State.CANCELED:
-        return PromiseCanceled(f"{id} was cancelled")
-    from .failures import rebuild
-
-    return rebuild(value)
-
-
-def describe(op: DurableFuture[Any]) -> str:
-    """An operation as an error message shows it."""
-    return _describe(op.kind, op.name, list(op.args), op.kwargs)
-
-
-def describe_recorded(record: Recorded) -> str:
-    return _describe(record.kind, record.name, record.args, record.kwargs)
-
-
-_NAMES = {
-    Kind.STEP: "step",
-    Kind.CHILD: "child workflow",
-    Kind.RPC: "rpc of",
-    Kind.DETACHED: "detached",
-    Kind.PROMISE: "a promise",
-    Kind.TIMER: "a timer",
-}
-
-
-def _describe(kind: str, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> str:
-    what = _NAMES.get(kind, kind)
-    if kind in (Kind.PROMISE, Kind.TIMER):
-        return what + (f" named {args[0]!r}" if args else "")
-    shown = [_short(value) for value in args] + [f"{key}={_short(value)}" for key, value in kwargs.items()]
-    return f"{what} {name}({', '.join(shown)})"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-_GATHER = asyncio.gather.__code__
-_WAIT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
-
-
-def _classify(callback: Any) -> tuple[str, int]:
-    """Who waits on a future, read off its callback: ("all" | "try" | "any" | "none", group).
-
-    What is not recognised counts as any: that costs an idle replay at worst, while a wrong all would hang (rule P5).
-    """
-    code = getattr(callback, "__code__", None)
-    if code is None or (code not in _GATHER.co_consts and code not in _WAIT.co_consts):
-        return "any", 0
-    cells: dict[str, Any] = {}
-    for name, cell in zip(code.co_freevars, callback.__closure__ or (), strict=False):
-        try:
-            cells[name] = cell.cell_contents
-        except ValueError:
-            continue
-    if code in _GATHER.co_consts:
-        outer = cells.get("outer")
-        if not isinstance(outer, asyncio.Future) or "return_exceptions" not in cells:
-            return "any", 0
-        if outer.done():
-            return "none", 0
-        return ("all" if cells["return_exceptions"] else "try"), id(outer)
-    waiter = cells.get("waiter")
-    if not isinstance(waiter, asyncio.Future):
-        return "any", 0
-    if waiter.done():
-        return "none", 0
-    how = {asyncio.ALL_COMPLETED: "all", asyncio.FIRST_EXCEPTION: "try"}.get(cells.get("return_when", ""), "any")
-    return how, id(waiter)

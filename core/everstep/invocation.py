@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .children import Children
 from .context import ContinueAsNew
-from .engine import Body, Completion, DurableFuture, encode_call
+from .engine import Body
 from .errors import (
     DecodeError,
     NondeterminismError,
@@ -26,6 +26,7 @@ from .holding import Holding
 from .ids import child_prefix, origin_of
 from .journal import Journal, fresh, unhurried_collector
 from .lifecycle import continue_as_new, fulfill, suspend
+from .operation import Completion, DurableFuture, encode_call
 from .ports import Guard
 from .promise import EMPTY, Kind, Record, Row, State, from_row, leaves, project, satisfied
 from .recording import Ready, Recorder, make
@@ -428,12 +429,12 @@ class Invocation:
                 return False
         else:
             # Until it has looked again, what stands for the lease's end stands for that look too (W1, W4).
-            stands = holding.record.wake
+            stands, ends = holding.record.wake, holding.task.expires_at
             await holding.write(waiting, keep=stands)
             if await self._readmit(body, awaited, suspended=True):
                 return False
-            if stands is not None:
-                await self.driver.writer.disarm(stands)
+            if stands is not None and ends is not None:
+                await self.driver.writer.disarm(stands, ends)
         if children.foreign:
             await self.driver.service.look(self.id)
         self.driver.keep(self, body, awaited)

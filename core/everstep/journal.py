@@ -15,10 +15,10 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from .codec import Codec
-from .engine import Recorded
 from .errors import DecodeError
 from .folding import Entry, unfold
 from .ids import child_prefix
+from .operation import Recorded
 from .promise import _STATES, LOCAL, RETENTION, Kind, Record, Row, Segment, State, Task, from_row, is_local, project
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .engine import DurableFuture
 from .errors import LeaseLost
 from .folding import Entry, fold_row
 from .ids import child_prefix, origin_of
+from .operation import DurableFuture
 from .ports import Commit, Put
 from .promise import EMPTY, Kind, Payload, Record, Row, Stamp, State, from_row, is_local, to_row
 

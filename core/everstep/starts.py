@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from .clock import NEVER
 from .codec import Codec
-from .engine import encode_call, plain_call
 from .errors import Conflict
+from .operation import encode_call, plain_call
 from .promise import RETENTION, TARGET, Kind, Payload, Record, State, Tags, Task, TaskState
 from .registry import App, FunctionInfo
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from everstep import App, Context, Retry, Workflow
 from everstep.context import ContinueAsNew
-from everstep.engine import Body, Completion, Recorded, describe, plain_call
+from everstep.engine import Body
 from everstep.failures import describe as describe_error
+from everstep.operation import Completion, Recorded, describe, plain_call
 from everstep.promise import Kind, State, Tree
 
 

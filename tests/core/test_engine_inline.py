@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from everstep import Context
-from everstep.engine import DurableFuture
+from everstep.operation import DurableFuture
 from tests.core.play import Play, say, workflow_named
 
 
