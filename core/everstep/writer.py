@@ -2,7 +2,7 @@
 
 A committed state whose wake-up was never armed is the one state nothing repairs, so arming comes first; a message must
 be a consequence of committed state, so sending comes last. A wake-up armed for a commit that did not happen finds
-nothing to do, so it is harmless, and taken back where it can be.
+nothing to do, so it is harmless, and taken back where that is worth a request.
 
 A record says in `wake` whether a wake-up of its own stands for its due instant: a waker's token, or ARMED where the
 waker gives none. That it is due says nothing: the message that a holder lives on may have stood for that instant, and
@@ -25,6 +25,10 @@ from .promise import Record, Row, Schedule, due_at, schedule_row, to_row
 
 ARMED = "+"
 """A wake-up is armed, and the waker gave no token by which to take it back."""
+
+_NEAR = 60_000
+"""Milliseconds: a wake-up that comes soon is not taken back. It costs less to let it come; and it may be in somebody's
+hand by now, who acquired the task with it and lives on its coming again."""
 
 Entity = Record | Schedule
 Change = tuple[Entity | None, Entity]
@@ -98,7 +102,7 @@ class Writer:
         entities: list[Entity] = []
         rung: list[tuple[Wake, int]] = []
         armed: list[tuple[Wake, int, str | None]] = []
-        disarm: list[str] = []
+        disarm: list[tuple[str, int]] = []
 
         for wake in wakes:
             if by_row:
@@ -107,28 +111,24 @@ class Writer:
                 armed.append((wake, soon, await self.waker.arm(wake, soon)))
         for old, new in changes:
             rev = old.rev if old is not None else 0
-            token = old.wake if old is not None else None
+            before, token = (_due(old), old.wake) if old is not None else (None, None)
             row = _row(new)
             due = row.due
-            if due is None:
-                if token is not None:
-                    disarm.append(token)
-                    token = None
-            elif row.id in covered:
-                if token is not None and hand:
-                    disarm.append(token)
+            if due is None or row.id in covered:
+                if token is not None and before is not None and (due is None or hand):
+                    disarm.append((token, before))
                 token = None
-            elif due != _due(old) or (token is None and not by_row):
+            elif due != before or (token is None and not by_row):
                 wake = Wake(row.id, version_of(new))
                 if by_row:
                     rung.append((wake, due))
                 else:
                     at = due if due > now else soon
-                    before, made = token, await self.waker.arm(wake, at)
-                    token = made if made is not None else ARMED
+                    made = await self.waker.arm(wake, at)
                     armed.append((wake, at, made))
-                    if before is not None and before != token:
-                        disarm.append(before)
+                    if token is not None and before is not None and made != token:
+                        disarm.append((token, before))
+                    token = made if made is not None else ARMED
             if token == new.wake:
                 new = new._replace(rev=rev + 1)
                 row = row._replace(rev=rev + 1)
@@ -143,14 +143,14 @@ class Writer:
             Commit(origin or origin_of(deletes[0]), tuple(puts), tuple(deletes), fence, guards)
         )
         if refused is not None:
-            for _, _, made in armed:
+            for _, at, made in armed:
                 # A waker that names its alarms by their id hands out the token that stands already: keep that one.
                 if made is not None and all(old is None or made != old.wake for old, _ in changes):
-                    await self.disarm(made)
+                    await self.disarm(made, at)
             return refused
-        for gone in disarm:
+        for gone, at in disarm:
             if gone != hand:
-                await self.disarm(gone)
+                await self.disarm(gone, at)
         if rung:
             await self._ring(rung)
         elif armed:
@@ -161,9 +161,9 @@ class Writer:
                     await self.waker.send(wake)
         return Written(tuple(entities))
 
-    async def disarm(self, token: str) -> None:
-        """Take a wake-up back. One that stays nevertheless finds nothing to do."""
-        if token == ARMED:
+    async def disarm(self, token: str, at: int) -> None:
+        """Take back a wake-up armed for `at` (milliseconds). One that stays nevertheless finds nothing to do."""
+        if token == ARMED or at - self.clock.now() < _NEAR:
             return
         try:
             await self.waker.disarm(token)

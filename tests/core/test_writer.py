@@ -59,21 +59,21 @@ def test_a_step_is_one_store_request_and_nothing_else() -> None:
 def test_w2_the_deadline_is_armed_before_the_commit() -> None:
     world = World()
 
-    answer = run(world.writer.commit([(None, root(NOW + 5000))]))
+    answer = run(world.writer.commit([(None, root(NOW + 500_000))]))
 
     assert world.store.log == ["arm", "commit"]
-    assert world.waker.armed == [(Wake("a", 3), NOW + 5000, "t1")]
-    assert answer == Written((root(NOW + 5000)._replace(rev=1, wake="t1"),))
-    assert world.stored("a") == root(NOW + 5000)._replace(rev=1, wake="t1")
+    assert world.waker.armed == [(Wake("a", 3), NOW + 500_000, "t1")]
+    assert answer == Written((root(NOW + 500_000)._replace(rev=1, wake="t1"),))
+    assert world.stored("a") == root(NOW + 500_000)._replace(rev=1, wake="t1")
 
 
 def test_w2_the_old_alarm_is_taken_back_after_the_commit() -> None:
     world = World()
-    run(world.writer.write([(None, root(NOW + 5000))]))
+    run(world.writer.write([(None, root(NOW + 500_000))]))
     old = world.stored("a")
     world.store.log.clear()
 
-    assert run(world.writer.write([(old, root(NOW + 9000))])) is None
+    assert run(world.writer.write([(old, root(NOW + 900_000))])) is None
 
     assert world.store.log == ["arm", "commit", "disarm"]
     assert world.waker.disarmed == ["t1"]
@@ -81,9 +81,21 @@ def test_w2_the_old_alarm_is_taken_back_after_the_commit() -> None:
     assert world.stored("a").rev == 2
 
 
+def test_w6_a_wake_up_that_comes_soon_is_left_to_come_for_it_may_be_in_a_holders_hand() -> None:
+    world = World()
+    run(world.writer.write([(None, root(NOW + 50_000))]))
+    old = world.stored("a")
+    world.store.log.clear()
+
+    run(world.writer.write([(old, root(NOW + 900_000))]))
+    run(world.writer.write([(old, root(NOW + 51_000))]))
+
+    assert world.store.log == ["arm", "commit", "arm", "commit"]
+
+
 def test_an_unchanged_deadline_is_not_armed_again() -> None:
     world = World()
-    run(world.writer.write([(None, root(NOW + 5000))]))
+    run(world.writer.write([(None, root(NOW + 500_000))]))
     old = world.stored("a")
     world.store.log.clear()
 
@@ -95,7 +107,7 @@ def test_an_unchanged_deadline_is_not_armed_again() -> None:
 
 def test_a_record_that_is_never_due_again_loses_its_alarm() -> None:
     world = World()
-    run(world.writer.write([(None, root(NOW + 5000))]))
+    run(world.writer.write([(None, root(NOW + 500_000))]))
     old = world.stored("a")
     world.store.log.clear()
 
@@ -116,9 +128,9 @@ def test_w3_what_is_due_at_once_is_armed_with_a_short_delay_and_no_second_messag
 
 def test_w2_a_commit_slower_than_its_alarm_sends_again() -> None:
     world = World()
-    world.store.before_commit = lambda: world.clock.advance(5000)
+    world.store.before_commit = lambda: world.clock.advance(500_000)
 
-    run(world.writer.write([(None, root(NOW + 5000))]))
+    run(world.writer.write([(None, root(NOW + 500_000))]))
 
     assert world.store.log == ["arm", "commit", "send"]
     assert world.waker.sent == [Wake("a", 3)]
@@ -126,11 +138,11 @@ def test_w2_a_commit_slower_than_its_alarm_sends_again() -> None:
 
 def test_w2_a_refused_commit_takes_its_alarm_back_and_sends_nothing() -> None:
     world = World()
-    run(world.writer.write([(None, root(NOW + 5000))]))
+    run(world.writer.write([(None, root(NOW + 500_000))]))
     standing = world.store.rows["a"]
     world.store.log.clear()
 
-    refused = run(world.writer.write([(None, root(NOW + 9000))]))
+    refused = run(world.writer.write([(None, root(NOW + 900_000))]))
 
     assert refused == Refused(False, {"a": standing})
     assert world.store.log == ["arm", "commit", "disarm"]
@@ -140,9 +152,9 @@ def test_w2_a_refused_commit_takes_its_alarm_back_and_sends_nothing() -> None:
 
 def test_a_refused_commit_keeps_the_alarm_that_stands_under_the_same_name() -> None:
     world = World()
-    old = root(NOW + 5000)._replace(wake="t1", rev=4)
+    old = root(NOW + 500_000)._replace(wake="t1", rev=4)
 
-    assert isinstance(run(world.writer.write([(old, root(NOW + 9000))])), Refused)
+    assert isinstance(run(world.writer.write([(old, root(NOW + 900_000))])), Refused)
 
     assert world.waker.disarmed == []
 
@@ -156,7 +168,7 @@ def test_f3_after_an_unknown_outcome_the_alarm_stays() -> None:
     world.store.commit = lost  # type: ignore[method-assign]
 
     with pytest.raises(OutcomeUnknown):
-        run(world.writer.write([(None, root(NOW + 5000))]))
+        run(world.writer.write([(None, root(NOW + 500_000))]))
 
     assert world.waker.disarmed == []
 
@@ -173,7 +185,7 @@ def test_w2_nothing_is_committed_when_arming_fails() -> None:
 
 def test_disarming_may_fail() -> None:
     world = World()
-    run(world.writer.write([(None, root(NOW + 5000))]))
+    run(world.writer.write([(None, root(NOW + 500_000))]))
     old = world.stored("a")
     world.waker.fails = WakerError("throttled")
 
@@ -184,11 +196,11 @@ def test_disarming_may_fail() -> None:
 
 def test_w6_a_covered_id_is_not_armed_and_its_old_alarm_goes() -> None:
     world = World()
-    run(world.writer.write([(None, root(NOW + 5000))]))
+    run(world.writer.write([(None, root(NOW + 500_000))]))
     old = world.stored("a")
     world.store.log.clear()
 
-    run(world.writer.write([(old, root(NOW + 9000))], covered={"a"}, hand="t77"))
+    run(world.writer.write([(old, root(NOW + 900_000))], covered={"a"}, hand="t77"))
 
     assert world.store.log == ["commit", "disarm"]
     assert world.stored("a").wake is None
@@ -197,11 +209,11 @@ def test_w6_a_covered_id_is_not_armed_and_its_old_alarm_goes() -> None:
 @pytest.mark.parametrize("hand", ["t1", ""])
 def test_w6_the_message_in_hand_is_not_taken_back_for_it_comes_back_for_a_dead_holder(hand: str) -> None:
     world = World()
-    run(world.writer.write([(None, root(NOW + 5000))]))
+    run(world.writer.write([(None, root(NOW + 500_000))]))
     old = world.stored("a")
     world.store.log.clear()
 
-    run(world.writer.write([(old, root(NOW + 9000))], covered={"a"}, hand=hand))
+    run(world.writer.write([(old, root(NOW + 900_000))], covered={"a"}, hand=hand))
 
     assert world.store.log == ["commit"]
 
@@ -209,7 +221,7 @@ def test_w6_the_message_in_hand_is_not_taken_back_for_it_comes_back_for_a_dead_h
 @pytest.mark.parametrize("tokens", [True, False])
 def test_w1_what_follows_a_covered_record_is_armed_even_if_it_is_due_at_the_same_instant(tokens: bool) -> None:
     world = World(tokens=tokens)
-    run(world.writer.write([(None, root(NOW + 9000))], covered={"a"}))
+    run(world.writer.write([(None, root(NOW + 900_000))], covered={"a"}))
     covered = world.stored("a")
     world.store.log.clear()
 
@@ -223,11 +235,11 @@ def test_w1_what_follows_a_covered_record_is_armed_even_if_it_is_due_at_the_same
 def test_by_row_the_commit_is_the_arming_and_the_bell_rings_after_it() -> None:
     world = World(by_row=True)
 
-    run(world.writer.write([(None, root(NOW + 5000)), (None, step())]))
+    run(world.writer.write([(None, root(NOW + 500_000)), (None, step())]))
     run(world.writer.write([(None, root(NOW)._replace(id="a.2"))]))
 
     assert world.store.log == ["commit", "arm", "commit", "send"]
-    assert world.waker.armed[0][:2] == (Wake("a", 3), NOW + 5000)
+    assert world.waker.armed[0][:2] == (Wake("a", 3), NOW + 500_000)
     assert world.waker.sent == [Wake("a.2", 3)]
     assert world.stored("a").wake is None
 

@@ -153,7 +153,8 @@ class Chaos:
         world = self.world
         platform = world.platform
         if isinstance(platform, Queue):
-            waiting = [one for one in platform.messages.values() if one.held_until is None]
+            soon = world.clock.now() + 30_000  # a platform's clock is off by so much at most
+            waiting = [one for one in platform.messages.values() if one.held_until is None and one.at <= soon]
             if waiting:
                 world.deliver(self.random.choice(waiting))
             return

@@ -111,7 +111,7 @@ class Wakes:
             holder = task.pid.rpartition("/")[2] if task is not None and task.pid is not None else None
             if not _arrives(own, row.due, version, now, holder):
                 state = task.state.value if task is not None else "pending"
-                return [f"{id}: {state}, due at {row.due}, and no wake-up is armed ({own or 'none'}; now {now})"]
+                return [f"{id}: {state}, due at {row.due}, and no wake-up is armed ({own or 'none'})"]
         if task is not None and task.state is TaskState.SUSPENDED and task.tree is not None:
             return self._suspended(record, rows, now, wakes)
         if task is not None and task.state in (TaskState.PENDING, TaskState.ACQUIRED) and row.due is None:
