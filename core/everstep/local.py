@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from .client import Client, Handle
 from .clock import Clock, SystemClock
 from .driver import Driver
-from .errors import NotFound, PlatformError
+from .errors import NotFound, PlatformError, StoreCorrupted, StoreFull, StoreReadOnly, StoreTooNew
 from .ports import Due, Store, Wake
 from .promise import State, TaskState, from_row
 from .registry import App
@@ -30,6 +30,7 @@ LEASE = 60_000
 _FAR = 2**62
 _IDLE = 0.5
 _SWEEP_EVERY = 300_000
+_FINAL = (StoreCorrupted, StoreFull, StoreReadOnly, StoreTooNew)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +80,33 @@ class Runtime:
         self._active: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, int] = {}
         self._revs: dict[str, int] = {}
+        self._final: PlatformError | None = None
+        self._pid = self._liveness.token if self._liveness is not None else f"local:{id(self)}"
+        self._deliveries = 0
+        self._at_work: set[str] = set()
         self.driver = Driver(
             app,
             self.store,
             self.waker,
             self.clock,
             service=self.client.service,
-            pid=self._liveness.token if self._liveness is not None else f"local:{id(self)}",
+            pid=self._pid,
             lease=LEASE,
             heartbeat=True,
             steps_per_invocation=steps_per_invocation,
             moment=20,
             use_threads=threads,
-            dead=(lambda pid: not self._liveness.alive(pid)) if self._liveness is not None else None,
+            dead=self._is_dead,
             tell=self._tell,
             tells_steps=on_event is not None,
         )
+
+    def _is_dead(self, pid: str) -> bool:
+        """Whether a holder is certainly gone: its process, or here the delivery it was."""
+        process, _, delivery = pid.rpartition("/")
+        if process == self._pid:
+            return delivery not in self._at_work
+        return self._liveness is not None and not self._liveness.alive(process or pid)
 
     def _tell(self, kind: str, id: str, /, **detail: Any) -> None:
         if kind in ("created", "attached"):
@@ -139,7 +151,13 @@ class Runtime:
         return handle
 
     async def drive(self, id: str) -> None:
-        """Work on one run, and on what it needs, until it is settled or halted. Raises NotFound."""
+        """Work on one run, and on what it needs, until it is settled or halted.
+
+        Raises:
+            NotFound: there is no such run.
+            StoreCorrupted, StoreFull, StoreReadOnly, StoreTooNew: waiting does not mend it; the run is kept as it is.
+        """
+        self._final = None
         await self._watch(id)
         await self._recover(self._watched)
         try:
@@ -171,14 +189,13 @@ class Runtime:
 
     async def _recover(self, watched: set[str] | None) -> None:
         """Take over from processes that are dead, without waiting for their leases to end."""
-        if self._liveness is None:
-            return
-        self._liveness.sweep()
+        if self._liveness is not None:
+            self._liveness.sweep()
         for due in await self._due(self.clock.now() + 2 * LEASE, watched):
             row = (await self.store.load([due.id])).get(due.id)
             if row is not None and row.lease is not None:
                 task = from_row(row).task
-                if task is not None and task.pid is not None and not self._liveness.alive(task.pid):
+                if task is not None and task.pid is not None and self._is_dead(task.pid):
                     self._begin(due.id)
 
     async def _due(self, until: int, watched: set[str] | None) -> list[Due]:
@@ -195,14 +212,19 @@ class Runtime:
         now = self.clock.now()
         self.waker.take(now)
         try:
+            for id in [id for id, at in self._not_before.items() if at <= now]:
+                del self._not_before[id]
+                self._begin(id)
             found = await self._due(now, watched)
             for due in found:
                 if len(self._active) >= self._concurrency:
                     break
-                if due.id not in self._active and self._not_before.get(due.id, 0) <= now:
+                if due.id not in self._active and due.id not in self._not_before:
                     self._begin(due.id)
             upcoming = await self._due(_FAR, watched) if len(found) == 0 else []
         except PlatformError as error:
+            if watched is not None and isinstance(error, _FINAL):
+                raise
             self._tell("trouble", "", error=str(error))
             await asyncio.sleep(_IDLE)
             return
@@ -216,26 +238,32 @@ class Runtime:
             await asyncio.wait([poke, *self._active.values()], return_when=asyncio.FIRST_COMPLETED)
         finally:
             poke.cancel()
+        if watched is not None and self._final is not None:
+            raise self._final
 
     def _begin(self, id: str) -> None:
         if id not in self._active:
             self._active[id] = asyncio.create_task(self._deliver(id))
 
     async def _deliver(self, id: str) -> None:
+        self._deliveries += 1
+        key = str(self._deliveries)
+        self._at_work.add(key)
         try:
-            await self.driver.deliver(Wake(id))
-            self._not_before.pop(id, None)
+            await self.driver.deliver(Wake(id), key=key)
             row = (await self.store.load([id])).get(id)
             now = self.clock.now()
             if row is not None and row.due is not None and row.due <= now and self._stuck(id, row.rev):
                 self._not_before[id] = now + 1000
         except PlatformError as error:
+            self._final = error if isinstance(error, _FINAL) else None
             self._trouble(id, str(error))
         except Exception as error:
             # A mistake of ours, not of the platform: say so, and do not spin on it.
             _log.exception("everstep: the delivery of %s failed", id)
             self._trouble(id, f"{type(error).__name__}: {error}")
         finally:
+            self._at_work.discard(key)
             self._active.pop(id, None)
 
     def _trouble(self, id: str, error: str) -> None:
