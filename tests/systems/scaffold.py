@@ -224,6 +224,8 @@ def survives(
     """
     from everstep.testing import crash_everywhere
 
+    if not options.get("single_writer", True):
+        options.setdefault("modes", ("queue",))
     report = crash_everywhere(app, workflow, *args, **options)
     assert report.error is None
     assert report.result == result
