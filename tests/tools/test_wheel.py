@@ -13,8 +13,8 @@ from tests.components import requires_component
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 320_000
-"""Bytes. The budget is 250,000 and is missed since the edges and the testing kit are in; `make bench` shows by how much.
-This holds the line until they are trimmed."""
+"""Bytes. The budget is 250,000, and is missed since the edges and the testing kit are in: `make bench` shows by how
+much. This holds the line until they are trimmed."""
 
 requires_component("hatchling", hint="pip install -e '.[test]'")
 
