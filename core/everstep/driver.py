@@ -258,6 +258,7 @@ class Driver:
         except LeaseLost:
             self.tell("lost", id)
             invocation.drop()
+            return None  # to its own deadline, perhaps, and then this message is all that stands for it (W1)
         except BaseException:
             invocation.drop()
             raise

@@ -226,6 +226,8 @@ class Witness:
         for put in commit.puts:
             row = put.row
             old = before.get(row.id)
+            if row.task is not None and row.timeout_at is not None and row.state == State.PENDING.value:
+                self._expired(from_row(row), from_row(old) if old is not None else None, caller)
             if old is None or old.state == State.PENDING.value:
                 if row.task is not None and row.state != State.PENDING.value and old is not None and not caller.client:
                     self._settled(from_row(old), row)
@@ -236,6 +238,24 @@ class Witness:
                 self._note(
                     [f"{row.id}: {caller.name} changed a recorded {old.state} {old.value} into {row.state} {row.value}"]
                 )
+
+    def _expired(self, record: Record, old: Record | None, caller: Caller) -> None:
+        """A run past its deadline is settled, never woken, resumed or acquired (rule W8)."""
+        task, stood = record.task, old.task if old is not None else None
+        if task is None or stood is None:
+            return
+        decided: int | None = None
+        match task.state:
+            case TaskState.ACQUIRED if task.version != stood.version and task.expires_at is not None:
+                decided = task.expires_at - (task.ttl or 0)
+            case TaskState.PENDING if task.retry_at != stood.retry_at:
+                decided = task.retry_at
+            case TaskState.SUSPENDED if task.poll_at != stood.poll_at:
+                decided = task.poll_at
+            case _:
+                pass
+        if decided is not None and record.timeout_at <= decided <= caller.clock.now():
+            self._note([f"{record.id}: {caller.name} woke it past its deadline ({task.state.value} at {decided})"])
 
     def _was_read(self, caller: Caller, id: str, rows: list[Row]) -> None:
         for row in rows:
