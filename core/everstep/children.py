@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .clock import NEVER
-from .errors import LeaseLost
+from .errors import Conflict, LeaseLost
 from .operation import DurableFuture
 from .promise import TARGET, Kind, Record, State, Task, TaskState, from_row, is_local
 from .recording import Ready, Recorder
 from .starts import Work, root_record, work_of
+from .steps import failure_payload
 
 if TYPE_CHECKING:
     from .holding import Holding
@@ -122,7 +123,10 @@ class Children:
                 created_at=now,
                 callbacks=(self._holding.id,),
             )
-        existing = await self._driver.attach(fresh, self._holding.id)
+        try:
+            existing = await self._driver.attach(fresh, self._holding.id, op.name)
+        except Conflict as error:
+            return self._refused(op, error)
         op.attached = op.id
         self._driver.tell("attached", op.id, by=op.key)
         if existing.state is State.PENDING:
@@ -135,9 +139,16 @@ class Children:
         record = root_record(
             op.id, self._work(op), self._holding.now(), timeout=op.options.timeout, tags=op.options.tags
         )
-        await self._driver.create_root(record)
+        try:
+            await self._driver.create_root(record, op.name)
+        except Conflict as error:
+            return self._refused(op, error)
         self._driver.tell("detached", op.id, by=op.key)
         return Ready(op, op.key, State.RESOLVED, self._codec.encode(op.id, "id"), self._holding.now())
+
+    def _refused(self, op: DurableFuture[Any], error: Conflict) -> Ready:
+        """Other work has that id: the operation fails, and the body may catch it."""
+        return Ready(op, op.key, State.REJECTED, failure_payload(self._driver.app, error), self._holding.now())
 
     def _work(self, op: DurableFuture[Any]) -> Work:
         work = work_of(self._driver.app, op.name, op.info, op.args, op.kwargs, op.options.target)
@@ -151,4 +162,4 @@ class Children:
             if op.kind in (Kind.RPC, Kind.PROMISE) and op.id == op.key and self.known.get(op.key) is State.PENDING:
                 self.known[op.key] = State.CANCELED
                 self._recorder.revs.pop(op.key, None)
-                await self._driver.cancel_child(op.key)
+                await self._driver.cancel_child(op.key, self._holding.fence())

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, Protocol
 
 from .clock import Clock
 from .engine import Body
-from .errors import DecodeError, LeaseLost
+from .errors import Conflict, DecodeError, LeaseLost
 from .folding import Entry
 from .ids import origin_of
 from .invocation import Invocation
 from .journal import read, read_arrivals
 from .lifecycle import halt, put_off
 from .operation import DurableFuture
-from .ports import Commit, Store, Wake, Waker
+from .ports import Commit, Fence, Store, Wake, Waker
 from .promise import (
     EMPTY,
     TARGET,
@@ -37,7 +37,7 @@ from .promise import (
 )
 from .registry import App
 from .service import Service
-from .starts import check_same
+from .starts import WORK, Work, check_same
 from .steps import Threads, in_thread
 
 
@@ -361,7 +361,7 @@ class Driver:
 
     # What invocations need beyond their own origin.
 
-    async def create_root(self, record: Record) -> Record:
+    async def create_root(self, record: Record, name: str) -> Record:
         """Create a root unless it exists; returns what stands. Raises Conflict for other work under the same id."""
         while True:
             refused = await self.writer.write([(None, record)])
@@ -371,11 +371,14 @@ class Driver:
             if row is not None:
                 existing = from_row(row)
                 if record.kind == existing.kind:
-                    _check(existing, record)
+                    _check(existing, record, name)
                 return project(existing, self.clock.now())
 
-    async def attach(self, fresh: Record, awaiter: str) -> Record:
-        """Create shared work, or register as one who waits for it; returns what stands, settled or not."""
+    async def attach(self, fresh: Record, awaiter: str, name: str) -> Record:
+        """Create shared work, or register as one who waits for it; returns what stands, settled or not.
+
+        Raises Conflict for other work under the same id.
+        """
         while True:
             refused = await self.writer.write([(None, fresh)])
             if refused is None:
@@ -384,7 +387,7 @@ class Driver:
             if row is None:
                 continue
             existing = from_row(row)
-            _check(existing, fresh)
+            _check(existing, fresh, name)
             shown = project(existing, self.clock.now())
             if shown.state is not State.PENDING or awaiter in existing.callbacks:
                 return shown
@@ -392,19 +395,24 @@ class Driver:
             if await self.writer.write([(existing, changed)]) is None:
                 return changed
 
-    async def cancel_child(self, id: str) -> None:
-        """Settle a promise as cancelled unless it is settled."""
+    async def cancel_child(self, id: str, fence: Fence) -> None:
+        """Settle a child as cancelled unless it is settled, and ask its own children to cancel. Raises LeaseLost."""
         for _ in range(8):
             row = (await self.store.load([id])).get(id)
             if row is None:
                 return
             record = from_row(row)
             now = self.clock.now()
-            if project(record, now).state is not State.PENDING:
-                return
-            changed = settled(record, State.CANCELED, EMPTY, now)._replace(callbacks=())
-            if await self.writer.write([(record, changed)]) is None:
-                return
+            shown = project(record, now)
+            if shown.state is State.PENDING:
+                shown = settled(record, State.CANCELED, EMPTY, now)._replace(callbacks=())
+                refused = await self.writer.write([(record, shown)], fence=fence)
+                if refused is not None:
+                    if refused.fenced:
+                        raise LeaseLost(fence.id)
+                    continue
+            await self.service.cancel_branch(shown)
+            return
 
     async def forget(self, origin: str, ids: Sequence[str]) -> None:
         """Delete records nobody reads any more, a bounded number to a commit."""
@@ -412,10 +420,10 @@ class Driver:
             await self.store.commit(Commit(origin, (), tuple(ids[at : at + 90])))
 
 
-def _check(existing: Record, fresh: Record) -> None:
-    from .starts import WORK, Work
-
+def _check(existing: Record, fresh: Record, name: str) -> None:
+    """Raise Conflict where what stands under an id is other work, called `name`, or something else altogether."""
     digest = fresh.tags.get(WORK)
     if digest is not None:
-        name = "this"
         check_same(existing, Work(name, fresh.param, digest, "", None))
+    elif existing.task is not None:
+        raise Conflict(f"{existing.id!r} is a run, and no promise that waits to be settled; choose another id")

@@ -15,7 +15,15 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from .context import NO_OPTIONS, Context, ContinueAsNew, Options, Scope, current_scope, nested_scope
-from .errors import DecodeError, InvalidArgument, NondeterminismError, PromiseCanceled, UnknownFunction
+from .errors import (
+    ControlFlow,
+    DecodeError,
+    InvalidArgument,
+    NondeterminismError,
+    PromiseCanceled,
+    RealIOError,
+    UnknownFunction,
+)
 from .ids import child_prefix, detached_id
 from .loop import Loop
 from .operation import (
@@ -194,7 +202,7 @@ class Body:
             return Completion(State.REJECTED, PromiseCanceled(f"{self.id} cancelled itself"))
         error = self._main.exception()
         if error is not None:
-            if not isinstance(error, Exception):
+            if isinstance(error, _PASS):
                 raise error
             return Completion(State.REJECTED, error)
         value = self._main.result()
@@ -496,7 +504,13 @@ class Body:
     ) -> None:
         try:
             value = await self._run(scope, info, args, kwargs)
-        except Exception as error:
+        except (GeneratorExit, *_PASS):
+            raise
+        except asyncio.CancelledError:
+            if op.done():
+                raise
+            completion = Completion(State.REJECTED, PromiseCanceled(f"{op.key} cancelled itself"))
+        except BaseException as error:
             completion = Completion(State.REJECTED, error)
         else:
             if isinstance(value, ContinueAsNew):
@@ -507,6 +521,10 @@ class Body:
             else:
                 completion = Completion(State.RESOLVED, value)
         self.ended_children.append((op, completion))
+
+
+_PASS = (ControlFlow, RealIOError, KeyboardInterrupt)
+"""What is no outcome of a body, and must reach whoever runs it."""
 
 
 async def _drive(generator: Generator[Any, Any, Any]) -> Any:

@@ -120,7 +120,10 @@ class Loop(asyncio.AbstractEventLoop):
                 while ready and not self.stopped:
                     handle = ready.popleft()
                     if not handle._cancelled:
-                        handle._run()
+                        try:
+                            handle._run()
+                        except SystemExit:
+                            pass  # its task has it too, and says so to whoever waits for it
             finally:
                 sys.set_asyncgen_hooks(*hooks)
                 events._set_running_loop(outer)

@@ -110,7 +110,7 @@ class Service:
             elif not await self._commit(outcome, records, _home(request)):
                 continue
             if isinstance(request, PromiseSettle) and request.state is State.CANCELED:
-                await self._cancel_branch(outcome.reply.promise)
+                await self.cancel_branch(outcome.reply.promise)
             return await self._with_preload(outcome, now)
         raise _contended(_home(request))
 
@@ -204,7 +204,7 @@ class Service:
                 covered.append(record.id)
         return tuple(wakes), tuple(covered)
 
-    async def _cancel_branch(self, record: Record | None) -> None:
+    async def cancel_branch(self, record: Record | None) -> None:
         """A cancelled run takes along what it waits for and asks its children to cancel (rule C5)."""
         if record is None or record.task is None or record.kind == Kind.FOREIGN or record.state is not State.CANCELED:
             return

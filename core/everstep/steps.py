@@ -97,8 +97,13 @@ async def run_step(
             else:
                 async with limit:
                     value = await _call(info, args, kwargs, threads or in_thread)
-        except (ControlFlow, asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        except (ControlFlow, KeyboardInterrupt):
             raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return _failed(app, RuntimeError(f"{info.name}() was cancelled, and not by its run"), attempt, retry)
         except BaseException as error:
             if limit is not None and limit.expired():
                 return FailedForGood(Payload(), State.TIMEDOUT)
