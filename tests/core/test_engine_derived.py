@@ -217,7 +217,7 @@ def test_i3_the_longest_id_has_room_for_its_descendants() -> None:
         assert len(id.encode()) <= 1000
 
 
-ORDER = '''
+ORDER = """
 import asyncio, random, sys
 sys.path[:0] = [{core!r}, {root!r}]
 from tests.core.play import Play
@@ -269,7 +269,7 @@ for body in (wait, group, futures, tasks):
     play.commands()
     play.settle("r.1")
     print(play.commands())
-'''
+"""
 
 
 def test_p4_sets_of_tasks_and_futures_have_one_order_in_every_process() -> None:
