@@ -75,7 +75,13 @@ def main(arguments: list[str]) -> int:
         for one in others if status != INTERRUPTED else []:
             print(f"\n== tests/core on {one.version}", flush=True)
             environment = Path(".venvs") / one.version
-            setup = [one.path, str(ROOT / "tools" / "environment.py"), str(environment), "--extras", "dev,crypto,test-core"]
+            setup = [
+                one.path,
+                str(ROOT / "tools" / "environment.py"),
+                str(environment),
+                "--extras",
+                "dev,crypto,test-core",
+            ]
             if subprocess.run(setup, check=False).returncode:
                 failed.append(f"{one.version} (its environment)")
                 continue
