@@ -174,7 +174,8 @@ class Driver:
         """Act on a delivery.
 
         Args:
-            held: the platform delivers this message again unless it is acknowledged, so that it stands for the lease.
+            held: the platform delivers this message again unless it is acknowledged, a lease from now or later, so that
+                it stands for a lease taken until then.
             key: identifies the message where the platform does, by the waker's token where there is one; a duplicate of
                 the message a holder lives on must not be acknowledged (rule W6).
             attempt: which delivery of this message it is, from 1, where the platform counts.
@@ -183,10 +184,11 @@ class Driver:
             PlatformError: the store or the waker is in trouble; the message must come back.
         """
         holder = f"{self.pid}/{key}" if key else self.pid
+        until = self.clock.now() + self.lease if held else 0
         for _ in range(4):
             kept = self._cache.pop(wake.id, None)
             try:
-                answer = await self._deliver(wake, kept, held, key, holder, attempt)
+                answer = await self._deliver(wake, kept, until, key, holder, attempt)
             finally:
                 if kept is not None and not kept.taken and self._cache.get(wake.id) is not kept:
                     kept.body.drop()
@@ -195,9 +197,10 @@ class Driver:
         return Retry(self.clock.now() + 1000)
 
     async def _deliver(
-        self, wake: Wake, kept: Kept | None, held: bool, key: str, holder: str, attempt: int
+        self, wake: Wake, kept: Kept | None, until: int, key: str, holder: str, attempt: int
     ) -> Answer | None:
         id = wake.id
+        since = self.clock.now()
         rows = list((await self.store.load([id, *kept.awaited])).values()) if kept else await self.store.branch(id)
         row = next((row for row in rows if row.id == id), None)
         now = self.clock.now()
@@ -217,11 +220,16 @@ class Driver:
         match task.state:
             case TaskState.HALTED | TaskState.FULFILLED:
                 return DONE
-            case TaskState.ACQUIRED if (
-                task.expires_at is not None and task.expires_at > now and not self._is_dead(task.pid)
-            ):
-                same = bool(key) and task.pid is not None and task.pid.endswith(f"/{key}")
-                return Retry(task.expires_at) if same else self._early(wake, row, task.version)
+            case TaskState.ACQUIRED if task.expires_at is not None and task.expires_at > since:
+                # Until its end, or his, the holder may have written what was not there yet when this was read (P2).
+                if not self._is_dead(task.pid):
+                    same = bool(key) and task.pid is not None and task.pid.endswith(f"/{key}")
+                    if task.expires_at <= now:
+                        return None
+                    return Retry(task.expires_at) if same else self._early(wake, row, task.version)
+                rows = await self.store.branch(id)
+                if not any(other.id == id and other.rev == row.rev for other in rows):
+                    return None
             case TaskState.PENDING if task.retry_at is not None and task.retry_at > now:
                 return self._early(wake, row, task.version)
             case TaskState.SUSPENDED:
@@ -231,6 +239,8 @@ class Driver:
                         self._cache[id] = kept
                     if task.poll_at is not None and task.poll_at <= now:
                         return await self._poll_later(record, now)
+                    if attempt == 1 and wake.version == task.version and not self.waker.by_row:
+                        return Retry(now + self.writer.settle_delay)  # perhaps it is ahead of its commit (W3)
                     return self._early(wake, row, task.version)
                 if kept is not None:
                     kept.arrived = foreign
@@ -247,7 +257,7 @@ class Driver:
             return await self._put_off(record, f"DecodeError: {error}", now)
         if journal.stale:
             await self.forget(origin_of(id), journal.stale)
-        invocation = Invocation(self, record, journal, kept, held=held, holder=holder)
+        invocation = Invocation(self, record, journal, kept, held_until=until, holder=holder)
         expired = task.state is TaskState.ACQUIRED and self._is_dead(task.pid)
         if not await invocation.acquire(expired=expired):
             return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from .errors import LeaseLost
+from .errors import LeaseLost, PlatformError
 from .folding import trimmed
 from .lifecycle import acquire, halt, heartbeat, release
 from .ports import Fence, Guard, Refused
@@ -19,22 +19,25 @@ from .writer import Change, Entity, Written
 if TYPE_CHECKING:
     from .driver import Driver
 
+_SKEW = 1_000
+"""Milliseconds by which the clocks of two holders may differ."""
+
 
 class Holding:
     """One holder's hold on one task.
 
     Args:
-        held: a message stands behind this invocation and comes back if it dies, so that no wake-up at the lease's end
-            is owed (rule W6).
+        held_until: until then (milliseconds) a message stands behind this invocation and comes back if it dies, so that
+            a lease taken until then owes no wake-up at its end (rule W6); 0 where none does.
         holder: names the holder in the record: its process, and after a slash the message that it lives on.
     """
 
-    def __init__(self, driver: Driver, record: Record, *, held: bool, holder: str) -> None:
+    def __init__(self, driver: Driver, record: Record, *, held_until: int, holder: str) -> None:
         self.driver = driver
         self.id = record.id
         self.record = record
         self.soft_fence = self.fence(soft=True)
-        self._covered = (record.id,) if held else ()
+        self._held_until = held_until
         self._holder = holder
         self._hand = holder.rpartition("/")[2] if "/" in holder else ""
         self.folded = 0
@@ -87,11 +90,14 @@ class Holding:
 
     async def _take(self, changes: list[Change], fence: Fence | None) -> bool:
         changes[0] = (self.record, self._trimmed(changes[0][1]))
-        written = await self.driver.writer.commit(changes, fence=fence, covered=self._covered, hand=self._hand)
+        written = await self.driver.writer.commit(changes, fence=fence, covered=self._covered(), hand=self._hand)
         if isinstance(written, Refused):
             return False
         self._adopt(written)
         return True
+
+    def _covered(self) -> tuple[str, ...]:
+        return (self.id,) if self.now() < self._held_until else ()
 
     def _trimmed(self, changed: Entity) -> Entity:
         """Without the segments that folds have taken the place of."""
@@ -135,13 +141,10 @@ class Holding:
             if isinstance(written, Written):
                 self._adopt(written)
                 return True
-            row = written.found.get(self.id)
-            if written.fenced:
-                break
-            if row is None:
+            if not written.fenced and written.found.get(self.id) is None:
                 return False
-            current = from_row(row)
-            if current.task is None or current.task.version != self.task.version or current.state is not State.PENDING:
+            current = self._current(written)
+            if current is None:
                 break
             # Somebody touched the record without taking the task (a listener): keep what they wrote.
             changed = changed._replace(callbacks=current.callbacks, listeners=current.listeners)
@@ -179,9 +182,47 @@ class Holding:
     async def _beats(self) -> None:
         while True:
             await asyncio.sleep(self.driver.lease / 3000)
+            try:
+                if not await self._renew():
+                    return
+            except PlatformError:
+                pass  # the next beat tries again
+
+    def ending(self) -> bool:
+        """Whether others may take the task over by now, or soon: a holder stops delivering before that (P2.4)."""
+        ends = self.task.expires_at
+        return ends is not None and self.now() >= ends - min(_SKEW, self.driver.lease // 10)
+
+    async def renew(self) -> None:
+        """Extend the lease. Who has read the task before this and takes it after is refused. Raises LeaseLost."""
+        if not await self._renew():
+            raise LeaseLost(self.id)
+
+    async def _renew(self) -> bool:
+        for _ in range(3):
             longer = heartbeat(self.record, self.now(), self.task.version)
-            if longer is None or not await self._take([(self.record, longer)], self.fence()):
-                return
+            if longer is None:
+                return False
+            written = await self.driver.writer.commit(
+                [(self.record, self._trimmed(longer))], fence=self.fence(), covered=self._covered(), hand=self._hand
+            )
+            if isinstance(written, Written):
+                self._adopt(written)
+                return True
+            current = self._current(written)
+            if current is None:
+                return False
+            self.record = current
+        return False
+
+    def _current(self, refused: Refused) -> Record | None:
+        """The record as it stands, if somebody touched it without taking the task."""
+        row = refused.found.get(self.id)
+        if refused.fenced or row is None:
+            return None
+        current = from_row(row)
+        held = current.task is not None and current.task.version == self.task.version
+        return current if held and current.state is State.PENDING else None
 
     async def stop_beat(self) -> None:
         """No renewal is under way when this returns."""

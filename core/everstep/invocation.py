@@ -51,10 +51,10 @@ class Invocation:
     """The life of a task between an acquisition and the moment it is let go."""
 
     def __init__(
-        self, driver: Driver, record: Record, journal: Journal, kept: Kept | None, *, held: bool, holder: str
+        self, driver: Driver, record: Record, journal: Journal, kept: Kept | None, *, held_until: int, holder: str
     ) -> None:
         self.driver = driver
-        self.holding = Holding(driver, record, held=held, holder=holder)
+        self.holding = Holding(driver, record, held_until=held_until, holder=holder)
         self.id = record.id
         self.body: Body | None = None
         self.steps_done = 0
@@ -374,11 +374,13 @@ class Invocation:
         batch, self._ready = self._ready, []
         first = body.delivered + 1
         if len(batch) == 1:
-            self._hand_over(body, batch[0], await self.recorder.complete(batch[0], first))
+            written = [await self.recorder.complete(batch[0], first)]
         else:
             written = await all_of([self.recorder.complete(item, first + index) for index, item in enumerate(batch)])
-            for item, stands in zip(batch, written, strict=True):
-                self._hand_over(body, item, stands)
+        if self.holding.ending():
+            await self.holding.renew()
+        for item, stands in zip(batch, written, strict=True):
+            self._hand_over(body, item, stands)
         if len(self.recorder.tail) >= _UNFOLDED * self.driver.fold_after:
             await self._fold(body)
 

@@ -16,7 +16,7 @@ from everstep.ports import Wake
 from everstep.promise import State
 
 from .platform import Message, Queue
-from .world import Caller, Crashed
+from .world import Caller, Crashed, delivery
 
 if TYPE_CHECKING:
     from random import Random
@@ -77,6 +77,10 @@ class Chaos:
     async def before(self, caller: Caller, point: str, subject: str) -> None:
         await self._wait(caller, point)
         chance = self.faults
+        began = self.world.fresh.get(delivery.get())
+        if point == "store.commit" and began is not None and self.world.clock.now() > began + self.world.lease:
+            # A request does not stay on its way for so long that the message behind it has been given to others.
+            raise StoreUnavailable("timed out")
         if self._happens(chance.crash / 2):
             caller.crash()
             raise Crashed(caller.name)

@@ -314,6 +314,8 @@ class World:
         self._turns = 0
         self._named = 0
         self._deliveries = 0
+        self.fresh: dict[int, int] = {}
+        """Deliveries that have not acquired anything yet, and when they began."""
         self.callers: dict[str, Caller] = {}
         self.wanted = instances
         self.instances: list[Instance] = []
@@ -373,6 +375,7 @@ class World:
         if kind == "step":
             self.executions[detail["name"], id] += 1
         elif kind == "acquired":
+            self.fresh.pop(delivery.get(), None)
             self.tally(id, client=False).invocations += 1
         event = Event(self.clock.now(), caller.name, kind, id, detail)
         if self.verbose:
@@ -488,6 +491,7 @@ class World:
         _payer.set(origin_of(message.wake.id))
         self._deliveries += 1
         delivery.set(self._deliveries)
+        self.fresh[self._deliveries] = self.clock.now()
         platform = self.platform
         self.count(instance, "delivered", message.wake.id)
         task = asyncio.current_task()
@@ -515,6 +519,7 @@ class World:
         except BaseException as error:
             self.errors.append(error)
         finally:
+            self.fresh.pop(delivery.get(), None)
             instance.tasks.pop(task, None)
 
     def _raise_errors(self) -> None:
