@@ -366,6 +366,8 @@ def _find(kind: type) -> _Handler:
     if found is not None:
         return _BY_FAMILY[found]
     reason = f"{type_name(kind)} cannot be stored"
+    if hasattr(kind, "__await__"):
+        reason += "; await it for its value"
 
     def refuse(value: Any, depth: int) -> Any:
         raise Refused(reason)

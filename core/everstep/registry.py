@@ -243,6 +243,8 @@ class App:
             if not callable(fn):
                 raise InvalidArgument(f"@app.workflow decorates a function, not {type(fn).__name__}")
             known = name if name is not None else _name_of(fn)
+            if inspect.isasyncgenfunction(fn):
+                raise InvalidArgument(f"workflow {known}: `async def` awaits operations, `def` yields them; not both")
             if not isinstance(version, int) or version < 1:
                 raise InvalidArgument(f"workflow {known}: version={version!r} must be a whole number from 1 on")
             versions = self._workflows.setdefault(known, {})

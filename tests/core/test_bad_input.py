@@ -246,6 +246,10 @@ def test_two_functions_under_one_name_are_refused_naming_both_places() -> None:
 async def nothing(ctx: Context) -> None: ...
 
 
+async def yields_and_awaits(ctx: Context) -> Any:
+    yield ctx.sleep(1)
+
+
 @pytest.mark.parametrize(
     ("make", "culprit"),
     [
@@ -255,6 +259,7 @@ async def nothing(ctx: Context) -> None: ...
         (lambda: App("a").workflow(version=0)(nothing), "version=0"),
         (lambda: App("a").workflow(timeout=-1)(nothing), "timeout"),
         (lambda: App("a").workflow(5), "int"),
+        (lambda: App("a").workflow(yields_and_awaits), "yields_and_awaits: `async def` awaits"),
         (lambda: App("a").step(5), "int"),
         (lambda: Retry(attempts=0), "attempts=0"),
         (lambda: Retry(first=-1), "first=-1"),
@@ -366,6 +371,19 @@ def test_a_result_of_another_type_than_it_says_fails_by_name(mode: Any) -> None:
     _, handle = outcome(body, mode)
     with pytest.raises(TypeError, match=r"result of number\(\): expected int, got str"):
         handle.result()
+
+
+def test_a_future_that_was_not_awaited_is_named_with_what_to_do() -> None:
+    async def result(ctx: Context) -> Any:
+        return ctx.sleep(1)
+
+    async def argument(ctx: Context) -> Any:
+        return await ctx.run(str, ctx.sleep(1))
+
+    for body, culprit in ((result, r"result of result\(\)"), (argument, "argument")):
+        _, handle = outcome(body)
+        with pytest.raises(NotSerializable, match=rf"{culprit}.*DurableFuture cannot be stored; await it"):
+            handle.result()
 
 
 # What halts a run, which then goes on.

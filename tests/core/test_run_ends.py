@@ -255,3 +255,66 @@ def test_c5_cancelling_a_child_cancels_what_it_waits_for_and_its_children(mode: 
     sim.advance(days=1)
     canceled = ["w1.1", "w1.1.1", "w1.1.2", "w1.1.2.1"]
     assert [sim.record(id).state.value for id in canceled] == ["rejected_canceled"] * 4
+
+
+@BOTH
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("cold", [True, False])
+def test_what_a_body_leaves_behind_is_finished_or_cancelled_before_the_run_ends(
+    mode: Any, fails: bool, cold: bool
+) -> None:
+    app, done = App("a"), []
+
+    @app.step
+    async def slow(name: str) -> None:
+        await asyncio.sleep(10)
+        done.append(name)
+
+    @app.workflow
+    async def kid(ctx: Context) -> None:
+        await ctx.sleep(100)
+        done.append("kid")
+
+    @app.workflow
+    async def work(ctx: Context) -> str:
+        ctx.run(slow, "step")
+        ctx.rpc(kid)
+        ctx.promise()
+        ctx.sleep(86_400)
+        if fails:
+            raise ValueError("no luck")
+        return "done"
+
+    sim = Simulation(app, mode=mode)
+    handle = sim.start(work, id="w1")
+    sim.advance(seconds=50)
+    assert handle.status() == "pending"
+    if cold:
+        sim.cold()
+    sim.advance(seconds=51)
+    assert handle.status() == ("rejected" if fails else "resolved")
+    assert done == ["step", "kid"]
+    assert sim.record("w1.3").state.value == "rejected_canceled"
+    assert all(row.state != "pending" for row in sim.world.store._rows.values())
+
+
+@BOTH
+def test_a_failed_gather_lets_the_others_finish_before_the_run_fails(mode: Any) -> None:
+    app, done = App("a"), []
+
+    @app.step
+    async def works() -> None:
+        await asyncio.sleep(10)
+        done.append("works")
+
+    @app.workflow
+    async def fails(ctx: Context) -> None:
+        raise ValueError("no luck")
+
+    @app.workflow
+    async def work(ctx: Context) -> None:
+        await asyncio.gather(ctx.rpc(fails), ctx.run(works))
+
+    with pytest.raises(ValueError, match="no luck"):
+        in_sim(app, work, mode)
+    assert done == ["works"]
