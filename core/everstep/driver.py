@@ -338,6 +338,9 @@ class Driver:
         assert task is not None
         later = now + min(max(now - record.created_at, 60_000), 3_600_000) if task.foreign else None
         await self.writer.write([(record, record._replace(task=task._replace(poll_at=later)))])
+        if task.foreign:
+            # Who settled it meanwhile may have found this look due, and have left the rest to it.
+            await self.service.look(record.id)
         return DONE
 
     def keep(self, invocation: Invocation, body: Body, awaited: Sequence[str]) -> None:

@@ -329,6 +329,7 @@ class Service:
                 going = changed.task is not None and changed.task.state is TaskState.PENDING
                 refused = await self.writer.write([(record, changed)], covered=(record.id,) if going else ())
                 if refused is None and not going:
+                    await self.look(record.id)  # who settled it meanwhile may have left the rest to this look
                     return
                 continue
             freed = internal.expire_lease(record, now)

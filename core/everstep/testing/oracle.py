@@ -34,6 +34,7 @@ from .world import Caller, Event, World, delivery
 SLACK = 15 * 60_000
 """Milliseconds by which a wake-up may come late and still counts: redeliveries back off."""
 
+_POLL = 3_600_000
 _RECORDED = (State.RESOLVED.value, State.REJECTED.value, State.TIMEDOUT.value)
 _LOCAL = (Kind.STEP, Kind.CHILD, Kind.TIMER, Kind.DETACHED)
 _ENGINE = ("everstep://",)
@@ -139,6 +140,8 @@ class Wakes:
             return []
         if project(record, now).state is not State.PENDING:
             return []
+        if foreign and record.task.poll_at is not None and record.task.poll_at <= now + SLACK + _POLL:
+            return []  # across origins a word may be lost, and the poll makes it good (W5)
         if wakes is None:
             due = rows[record.id].due
             if due is not None and due <= now + SLACK:
@@ -228,6 +231,8 @@ class Witness:
             old = before.get(row.id)
             if row.task is not None and row.timeout_at is not None and row.state == State.PENDING.value:
                 self._expired(from_row(row), from_row(old) if old is not None else None, caller)
+            if old is not None and old.lease is not None and row.lease is None:
+                self._let_go(from_row(row), from_row(old), caller)
             if old is None or old.state == State.PENDING.value:
                 if row.task is not None and row.state != State.PENDING.value and old is not None and not caller.client:
                     self._settled(from_row(old), row)
@@ -256,6 +261,17 @@ class Witness:
                 pass
         if decided is not None and record.timeout_at <= decided <= caller.clock.now():
             self._note([f"{record.id}: {caller.name} woke it past its deadline ({task.state.value} at {decided})"])
+
+    def _let_go(self, record: Record, old: Record, caller: Caller) -> None:
+        """Only its holder suspends a run, or settles it with an outcome of its body (rule F2)."""
+        task, stood = record.task, old.task
+        if task is None or stood is None or stood.pid is None or caller.client:
+            return
+        process, _, key = stood.pid.partition("/")
+        mine = process == caller.name and (not key or key == self.world.keys.get(delivery.get(), key))
+        if not mine and (task.state is TaskState.SUSPENDED or record.state in (State.RESOLVED, State.REJECTED)):
+            what = task.state.value if record.state is State.PENDING else record.state.value
+            self._note([f"{record.id}: {caller.name} made it {what} while {stood.pid} held it"])
 
     def _was_read(self, caller: Caller, id: str, rows: list[Row]) -> None:
         self._read[delivery.get()] = rows

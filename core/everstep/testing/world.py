@@ -314,6 +314,7 @@ class World:
         self._turns = 0
         self._named = 0
         self._deliveries = 0
+        self.keys: dict[int, str] = {}
         self.fresh: dict[int, int] = {}
         """Deliveries that have not acquired anything yet, and when they began."""
         self.callers: dict[str, Caller] = {}
@@ -492,6 +493,7 @@ class World:
         self._deliveries += 1
         delivery.set(self._deliveries)
         self.fresh[self._deliveries] = self.clock.now()
+        self.keys[self._deliveries] = message.key
         platform = self.platform
         self.count(instance, "delivered", message.wake.id)
         task = asyncio.current_task()
