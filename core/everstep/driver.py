@@ -105,7 +105,7 @@ class Driver:
         margin: milliseconds to keep for letting go.
         moment: milliseconds that are waited through rather than suspended for.
         cache: how many suspended bodies are kept warm.
-        fold_after: how many deliveries are folded into one record, once there are so many.
+        fold_after: by how many deliveries history must have grown to be folded, when a run is put down.
         use_threads: run blocking steps beside the loop: "never", "auto" (when others run too) or "always".
         dead: tells of a holder's pid that it is certainly dead.
         tell: is told of what happens, for people and tests.

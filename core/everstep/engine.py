@@ -100,6 +100,7 @@ class Body:
         self._armed = dict(armed) if armed is not None else {}
         self._keys: list[str | None] = [None]
         self._instants: list[int] = []
+        self._in_order: list[Recorded | None] = []
         self._live_from = 0
         self._fired: frozenset[str] = frozenset()
         self._disarmed: set[str] = set()
@@ -122,10 +123,13 @@ class Body:
         self.began_at = at
         self.now_ms = max(self.now_ms, at)
         total = len(history)
-        self._keys = [*(id for id, _ in history), None]
+        ids = [id for id, _ in history]
+        self._keys = [*ids, None]
         self._instants = [instant for _, instant in history]
         live_from = total if live_from is None else live_from
-        self._fired = frozenset({id for id, _ in history} - self._recorded.keys())
+        self._in_order = list(map(self._recorded.get, ids))
+        if None in self._in_order:
+            self._fired = frozenset([id for id in ids if id not in self._recorded])
         self._live_from = live_from
         self.next_key = self._keys[0]
         self._main = self.loop.create_task(self._run(self.scope, self.info, self._args, self._kwargs), name="main")
@@ -136,6 +140,7 @@ class Body:
             self._deliver(id, instant, None)
         self._keys = [None]
         self._instants = []
+        self._in_order = []
         self._recorded = {}
         missing = next(iter(self._created), None)
         if missing is not None:
@@ -243,7 +248,9 @@ class Body:
         op.args = args
         op.kwargs = kwargs
         op.options = options
-        op._record = record = self._recorded.get(id)
+        # A sequence of steps meets its records in order, where the next one is a position and not a search.
+        record = self._in_order[self.delivered] if id == self.next_key else self._recorded.get(id)
+        op._record = record
         if record is None:
             self._issue(op)
         else:

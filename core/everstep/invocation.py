@@ -28,8 +28,8 @@ from .journal import Journal, fresh, unhurried_collector
 from .lifecycle import continue_as_new, fulfill, suspend
 from .operation import Completion, DurableFuture, encode_call
 from .ports import Guard
-from .promise import EMPTY, Kind, Record, Row, State, from_row, leaves, project, satisfied
-from .recording import Ready, Recorder, make
+from .promise import EMPTY, Kind, Record, Row, State, from_row, leaves, make, project, satisfied
+from .recording import Ready, Recorder
 from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, failure_payload, run_step
 
 if TYPE_CHECKING:
@@ -449,7 +449,7 @@ class Invocation:
         """Fold what history has grown by, when the run is about to be put down: the next load is quick."""
         size = self.driver.fold_after
         while len(self.recorder.tail) >= size:
-            await self.recorder.fold(body.began_at, size)
+            await self.recorder.fold(body.began_at, _UNFOLDED * size)
         if len(self.holding.task.segments) > _SEGMENTS and self.recorder.tail:
             await self.recorder.fold(body.began_at, len(self.recorder.tail))
 

@@ -19,7 +19,21 @@ from .errors import DecodeError
 from .folding import Entry, unfold
 from .ids import child_prefix
 from .operation import Recorded
-from .promise import _STATES, LOCAL, RETENTION, Kind, Record, Row, Segment, State, Task, from_row, is_local, project
+from .promise import (
+    _STATES,
+    LOCAL,
+    RETENTION,
+    Kind,
+    Record,
+    Row,
+    Segment,
+    State,
+    Task,
+    from_row,
+    is_local,
+    make,
+    project,
+)
 
 
 class Journal(NamedTuple):
@@ -78,10 +92,10 @@ async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> J
 async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, now: int) -> Journal:
     prefix = child_prefix(record.id, task.generation)
     generations = f"{record.id}.g" if task.generation == 1 else "\0"
-    own = {row[0]: row for row in rows if row[0].startswith(prefix) and not row[0].startswith(generations)}
+    own = {id: row for row in rows if (id := row[0]).startswith(prefix) and not id.startswith(generations)}
     keep = record.tags.get(RETENTION, "")
     before = now - int(keep) if keep.isdecimal() else 0
-    stale = [row[0] for row in rows if row[0] not in own and row[0] != record.id and _is_stale(row, before)]
+    stale = [id for row in rows if (id := row[0]) not in own and id != record.id and _is_stale(row, before)]
     try:
         folds = unfold([own.pop(row[0]) for row in rows if row[2] == Kind.FOLD and row[0] in own])
     except (ValueError, TypeError, LookupError) as error:
@@ -108,6 +122,7 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
             overdue.append((stored, shown))
         recorded[id] = entry._replace(state=shown.state)
         arrived.append((shown.settled_at or now, id))
+    local = {id: row for id, row in own.items() if row[2] in LOCAL}
     return Journal(
         history,
         len(history),
@@ -120,7 +135,7 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
         stale,
         overdue,
         progressed,
-        [Entry(id, at, _local(own.get(id))) for id, at in history[len(folds.history) :]],
+        [make(Entry, (id, at, local.get(id))) for id, at in history[len(folds.history) :]],
         folds.folds,
     )
 
@@ -128,10 +143,6 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
 def _is_stale(row: Row, before: int) -> bool:
     """Whether a record of a generation that is over can go: a local one, or any past its retention (rules P3, T1)."""
     return row.kind in LOCAL or (row.settled_at is not None and row.settled_at <= before)
-
-
-def _local(row: Row | None) -> Row | None:
-    return row if row is not None and row[2] in LOCAL else None
 
 
 def _history(
@@ -203,7 +214,7 @@ async def read_arrivals(
 
 async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
     """What each row records; plain ones in one pass of the parser, and built without a call of Python each."""
-    plain = [row for row in rows if not _has_headers(row[16])]
+    plain = [row for row in rows if row[16] is None or not _has_headers(row[16])]
     texts = [text for row in plain for text in (row[9] or _NO_CALL, row[10] or "null")]
     try:
         parsed = json.loads(f"[{','.join(texts)}]")

@@ -167,8 +167,8 @@ class Loop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._host.now_ms / 1000
 
-    def get_debug(self) -> bool:
-        return False
+    # Always False; asked at every future and handle that is made, so without a call of Python.
+    get_debug = staticmethod(bool)
 
     def set_debug(self, enabled: bool) -> None:
         pass

@@ -111,11 +111,14 @@ class DurableFuture(asyncio.Future[T]):
                 if task is not None and not task.cancelling():
                     body.advance()
                     del body.ops[self.key]
-                    if record[2] is State.RESOLVED:
-                        value = body.restore(self, record[3])
+                    _, _, state, value = record
+                    if state is State.RESOLVED:
+                        info = self.info
+                        if info is None or type(value) is not info.exact:
+                            value = body.restore(self, value)
                         self.set_result(value)
                         return value  # type: ignore[no-any-return]
-                    self.set_exception(failure(record[2], record[3], self.key))
+                    self.set_exception(failure(state, value, self.key))
                     return self.result()
         return (yield from super().__await__())
 

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 from .clock import NEVER
 from .errors import StoreCorrupted
 
+make = tuple.__new__
+"""What the constructor of a NamedTuple does, in a quarter of its time: for what every step makes several of."""
+
 
 class State(str, Enum):
     """State of a promise (protocol: promise record)."""

@@ -14,7 +14,7 @@ from .folding import Entry, fold_row
 from .ids import child_prefix, origin_of
 from .operation import DurableFuture
 from .ports import Commit, Put
-from .promise import EMPTY, Kind, Payload, Record, Row, Stamp, State, from_row, is_local, to_row
+from .promise import EMPTY, Kind, Payload, Record, Row, Stamp, State, from_row, is_local, make, to_row
 
 if TYPE_CHECKING:
     from .holding import Holding
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 
 _LARGE = 4096
+_FOLDED_SIZE = 1 << 20
 ERROR = "everstep:error"
 """Tag of a step that is to run again: what its last attempt failed with, in a few words."""
-make = tuple.__new__
-"""What a NamedTuple's constructor does, in a quarter of its time: for what every step makes."""
 
 
 class Ready(NamedTuple):
@@ -177,10 +176,8 @@ class Recorder:
 
     def note(self, id: str, at: int, row: Row | None) -> None:
         """A delivery became part of history. What is large stays a record of its own when it is folded."""
-        if row is not None:
-            param, value = row[9], row[10]
-            if (len(param) if param is not None else 0) + (len(value) if value is not None else 0) > _LARGE:
-                row = None
+        if row is not None and _size(row) > _LARGE:
+            row = None
         self.tail.append(make(Entry, (id, at, row)))
 
     async def fold(self, began_at: int, size: int) -> None:
@@ -189,7 +186,10 @@ class Recorder:
         Raises LeaseLost.
         """
         holding = self._holding
-        entries, left = self.tail[:size], self.tail[size:]
+        entries = self.tail[:size]
+        if sum([_size(entry.row) for entry in entries if entry.row is not None]) > _FOLDED_SIZE:
+            entries = entries[: holding.driver.fold_after]
+        left = self.tail[len(entries) :]
         if not self._store.folds:
             entries = [Entry(entry.id, entry.at, None) for entry in entries]
         prefix = child_prefix(holding.id, holding.task.generation)
@@ -235,3 +235,7 @@ class Recorder:
             "failed", op.key, name=op.name, attempt=attempt, error=outcome.error, delay=outcome.delay
         )
         return now + outcome.delay
+
+
+def _size(row: Row) -> int:
+    return len(row[9] or "") + len(row[10] or "")

@@ -77,14 +77,15 @@ class WorkflowDecorator(Protocol):
 
 class FunctionInfo:
     """What the engine knows of a function: its name, its signature (resolved on first use), its retry policy.
-    `arguments` and `result` are what errors call them."""
+    `arguments` and `result` are what errors call them; results of the type `exact`, once it is known, are stored and
+    come back as they are."""
 
     __slots__ = (
-        "_exact",
         "_result",
         "_signature",
         "_simple",
         "arguments",
+        "exact",
         "fn",
         "is_async",
         "name",
@@ -108,7 +109,7 @@ class FunctionInfo:
         self.is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
         self._signature: Signature | None = None
         self._result: Any = _UNRESOLVED
-        self._exact: type | None = None
+        self.exact: type | None = None
         self._simple: Any = _UNRESOLVED
 
     @property
@@ -143,8 +144,8 @@ class FunctionInfo:
         if self._result is _UNRESOLVED:
             self._result = self.signature.result_coercer()
             wanted = self.signature.hints.get("return")
-            self._exact = wanted if wanted in (str, int, bool) else None
-        return type(value) is self._exact
+            self.exact = wanted if wanted in (str, int, bool, type(None)) else None
+        return type(value) is self.exact
 
 
 _UNRESOLVED: Any = object()

@@ -266,8 +266,8 @@ class Service:
     async def _awaited(self, awaiter: Record, settled: Record | None, now: int) -> dict[str, State]:
         """The states of as many leaves of an awaiter's tree as it takes to tell whether it is satisfied.
 
-        The last leaves are looked at first: they are the ones most likely to be pending still, and one of them is
-        enough to know that a fan-in is not complete.
+        Its neighbours are looked at first: whichever way a fan-in fills up, one next to what has just settled is likely
+        to be pending still. One such is enough: were another rejected, that would have told the awaiter itself.
         """
         task = awaiter.task
         if task is None or task.state is not TaskState.SUSPENDED or task.tree is None:
@@ -276,18 +276,22 @@ class Service:
         foreign = dict(task.foreign)
         states = {key: State.RESOLVED if at <= now else State.PENDING for key, at in task.timers}
         unknown: list[str] = []
+        here = 0
         for key in leaves(tree):
             if settled is not None and foreign.get(key, key) == settled.id:
                 states[key] = settled.state
+                here = len(unknown)
             elif key not in states:
                 unknown.append(key)
+        unknown = [key for _, key in sorted(enumerate(unknown), key=lambda item: abs(item[0] - here + 0.5))]
+        best = State.REJECTED if settled is None or settled.state is not State.RESOLVED else State.RESOLVED
         size = _FIRST_LOOK
         while unknown:
             if satisfied(tree, lambda key: states.get(key, State.PENDING)):
                 break
-            if not satisfied(tree, lambda key: states.get(key, State.REJECTED)):
+            if not satisfied(tree, lambda key: states.get(key, best)):
                 break
-            chunk, unknown = unknown[-size:], unknown[:-size]
+            chunk, unknown = unknown[:size], unknown[size:]
             size *= 4
             found = await self.load(list(dict.fromkeys(foreign.get(key, key) for key in chunk)))
             for key in chunk:

@@ -41,11 +41,20 @@ def test_due_rows_come_from_their_index_alone(store: SqliteStore) -> None:
     assert line == "SEARCH everstep_rows USING COVERING INDEX everstep_due (due<?)"
 
 
-def test_a_branch_is_two_ranges_of_the_table(store: SqliteStore) -> None:
-    assert searches(plan(store, sqlite._BRANCH, *"aaaa")) == [
-        "SEARCH everstep_rows USING PRIMARY KEY (id=?)",
-        "SEARCH everstep_rows USING PRIMARY KEY (id>? AND id<?)",
-    ]
+IDS = "SEARCH everstep_rows USING INDEX sqlite_autoindex_everstep_rows_1"
+"""The index holds ids alone: a search in it passes no large row, which SQLite would read whole to compare it."""
+
+
+def test_a_branch_is_two_ranges_of_ids(store: SqliteStore) -> None:
+    assert searches(plan(store, sqlite._BRANCH, *"aaaa")) == [f"{IDS} (id=?)", f"{IDS} (id>? AND id<?)"]
+
+
+def test_a_step_finds_its_fence_by_id(store: SqliteStore) -> None:
+    assert searches(plan(store, sqlite._INSERT_STEP, *"abcdefghijklm")) == [f"{IDS} (id=?)"]
+
+
+def test_rows_that_are_deleted_together_are_found_by_id(store: SqliteStore) -> None:
+    assert f"{IDS} (id=?)" in searches(plan(store, sqlite._DELETE_MANY, "[]"))
 
 
 @pytest.mark.parametrize("state", State)
@@ -78,9 +87,7 @@ def test_schedules_come_from_their_index(store: SqliteStore) -> None:
 
 
 def test_an_origin_is_deleted_by_its_range(store: SqliteStore) -> None:
-    assert searches(plan(store, sqlite._DELETE_ORIGIN, "a", "a")) == [
-        "SEARCH everstep_rows USING PRIMARY KEY (id>? AND id<?)"
-    ]
+    assert searches(plan(store, sqlite._DELETE_ORIGIN, "a", "a")) == [f"{IDS} (id>? AND id<?)"]
 
 
 STEP = Put(row("a.1", state=State.RESOLVED.value), 0)
@@ -119,9 +126,10 @@ def test_a_resume_of_a_root_rewrites_the_due_index_alone(store: SqliteStore) -> 
     """The UPDATE of a pending row does not mention its state: SQLite rewrites every index that a SET mentions."""
     pages = dict(store._cursor().execute("SELECT rootpage, name FROM sqlite_master").fetchall())
 
-    def opened(sql: str) -> set[str]:
-        program = store._cursor().execute(f"EXPLAIN {sql}", [None] * sql.count("?"))
-        return {pages[second] for _, operation, _, second, *_ in program if operation == "OpenWrite"}
+    def rewritten(sql: str) -> set[str]:
+        program = store._cursor().execute(f"EXPLAIN {sql}", [None] * sql.count("?")).fetchall()
+        opened = {first: pages[second] for _, operation, first, second, *_ in program if operation == "OpenWrite"}
+        return {opened[first] for _, operation, first, *_ in program if operation in ("Insert", "IdxInsert")}
 
-    assert "everstep_roots" in opened(sqlite._CHANGE)
-    assert opened(sqlite._KEEP) == {"everstep_rows", "everstep_due"}
+    assert "everstep_roots" in rewritten(sqlite._CHANGE)
+    assert rewritten(sqlite._KEEP) == {"everstep_rows", "everstep_due"}

@@ -1,10 +1,12 @@
 """One SQLite file, any number of processes. A step is one statement and one commit of the log.
 
-Theory. The table is its own primary key's tree: a step touches one page, and a branch is a range of ids read in order
-and filtered (rule I4). A row is in the due index only while somebody must look at it, in the roots index only if it is
-one. A commit of one row is a single INSERT or UPDATE whose WHERE carries the fence and the expectation (rule F1),
-without BEGIN; when it changes nothing, and for any larger commit, `BEGIN IMMEDIATE` reads, decides and writes. SQLite
-rewrites every index that a SET mentions, so the UPDATE of a row that stays pending mentions only the due one's columns.
+Theory. A step is appended to the table and entered in the index of ids: two pages. (One would do if the table were its
+primary key's tree, but there each search reads whole every large row that it passes.) A branch is a range of ids, read
+in order and filtered (rule I4). A row is in the due index only while somebody must look at it, in the roots index only
+if it is one. A commit of one row is a single INSERT or UPDATE whose WHERE carries the fence and the expectation (rule
+F1), without BEGIN; when it changes nothing, and for any larger commit, `BEGIN IMMEDIATE` reads, decides and writes.
+SQLite rewrites every index that a SET mentions, so the UPDATE of a row that stays pending mentions only the due one's
+columns.
 
 Everything runs on the calling loop's own thread and never suspends (rule B4). A second thread gets a connection of its
 own, and so does a forked child, whose inherited ones are left alone.

@@ -27,8 +27,7 @@ _SCHEMA = (
     """CREATE TABLE everstep_rows (
         id TEXT PRIMARY KEY NOT NULL, branch TEXT NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL,
         rev INTEGER NOT NULL, due INTEGER, lease INTEGER, epoch INTEGER, n INTEGER, param TEXT, value TEXT,
-        timeout_at INTEGER, created_at INTEGER NOT NULL, settled_at INTEGER, tags TEXT, task TEXT, rest TEXT)
-        WITHOUT ROWID""",
+        timeout_at INTEGER, created_at INTEGER NOT NULL, settled_at INTEGER, tags TEXT, task TEXT, rest TEXT)""",
     "CREATE INDEX everstep_due ON everstep_rows (due, id) WHERE due IS NOT NULL",
     "CREATE INDEX everstep_roots ON everstep_rows (state, id, settled_at) WHERE instr(id, '.') = 0",
     "CREATE INDEX everstep_schedules ON everstep_rows (id) WHERE kind = 'schedule'",
