@@ -1,0 +1,1 @@
+"""What users feel, measured: requests, replay, resumes, steps per second, imports, sleepers. `python -m bench`."""
