@@ -165,7 +165,7 @@ def _shortest_retention(client: Client) -> int | None:
 
 
 _PRICES = {
-    # dollars per (write unit of 1 KB, read of one record, wake-up, invocation); list prices, see docs/cost.md
+    # dollars per (write unit of 1 KB, read of one record, wake-up, invocation); list prices, see docs/costs.md
     "aws": (0.625e-6, 0.125e-6, 0.40e-6, 0.20e-6),
     "gcp": (0.90e-6, 0.30e-6, 0.40e-6, 0.40e-6),
     "supabase": (0.0, 0.0, 0.0, 2.00e-6),
