@@ -168,7 +168,7 @@ class Loop(asyncio.AbstractEventLoop):
         return self._host.now_ms / 1000
 
     # Always False; asked at every future and handle that is made, so without a call of Python.
-    get_debug = staticmethod(bool)
+    get_debug = staticmethod(bool)  # pyright: ignore[reportAssignmentType]
 
     def set_debug(self, enabled: bool) -> None:
         pass
