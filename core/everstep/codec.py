@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import DecodeError, NotSerializable, PayloadTooLarge
 from .plain import plain
-from .promise import Payload
+from .promise import NO_TAGS, Payload, make
 
 if TYPE_CHECKING:
     from .blobs import Blobs
@@ -109,7 +109,7 @@ class Codec:
         """`encode`, of a value that is JSON-plain already. Raises as `encode`."""
         text = _text(flat, where)
         if self.encryptor is None and len(text) * _WIDEST <= self.hard_limit:
-            return Payload(text)
+            return make(Payload, (text, NO_TAGS))
         payload = self._encrypt(text)
         data = payload.data or ""
         size = len(data) if data.isascii() else len(data.encode())

@@ -465,7 +465,9 @@ class Body:
                 if completion is not None and not op.done():
                     state, value = completion
                     if state is State.RESOLVED:
-                        op.set_result(value if op.kind == Kind.DETACHED else self.restore(op, value))
+                        info = op.info
+                        as_is = op.kind == Kind.DETACHED or (info is not None and type(value) is info.exact)
+                        op.set_result(value if as_is else self.restore(op, value))
                     else:
                         op.set_exception(failure(state, value, op.key))
         else:

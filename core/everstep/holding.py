@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from .clock import NEVER
 from .errors import LeaseLost, PlatformError
 from .folding import trimmed
 from .lifecycle import acquire, halt, heartbeat, release
@@ -35,13 +36,19 @@ class Holding:
     def __init__(self, driver: Driver, record: Record, *, held_until: int, holder: str) -> None:
         self.driver = driver
         self.id = record.id
-        self.record = record
-        self.soft_fence = self.fence(soft=True)
+        self._hold(record)
         self._held_until = held_until
         self._holder = holder
         self._hand = holder.rpartition("/")[2] if "/" in holder else ""
         self.folded = 0
         self._beat: asyncio.Task[None] | None = None
+
+    def _hold(self, record: Record) -> None:
+        """This record stands now; what each step asks of it is worked out once."""
+        self.record = record
+        self.soft_fence = self.fence(soft=True)
+        ends = self.task.expires_at
+        self._stops_at = NEVER if ends is None else ends - min(_SKEW, self.driver.lease // 10)
 
     @property
     def task(self) -> Task:
@@ -109,8 +116,7 @@ class Holding:
     def _adopt(self, written: Written) -> None:
         record = written.entities[0]
         assert isinstance(record, Record)
-        self.record = record
-        self.soft_fence = self.fence(soft=True)
+        self._hold(record)
 
     async def write(
         self,
@@ -148,7 +154,7 @@ class Holding:
                 break
             # Somebody touched the record without taking the task (a listener): keep what they wrote.
             changed = changed._replace(callbacks=current.callbacks, listeners=current.listeners)
-            self.record = current
+            self._hold(current)
         raise LeaseLost(self.id)
 
     async def release(self, retry_at: int) -> None:
@@ -190,8 +196,7 @@ class Holding:
 
     def ending(self) -> bool:
         """Whether others may take the task over by now, or soon: a holder stops delivering before that (P2.4)."""
-        ends = self.task.expires_at
-        return ends is not None and self.now() >= ends - min(_SKEW, self.driver.lease // 10)
+        return self.driver.clock.now() >= self._stops_at
 
     async def renew(self) -> None:
         """Extend the lease. Who has read the task before this and takes it after is refused. Raises LeaseLost."""
@@ -212,7 +217,7 @@ class Holding:
             current = self._current(written)
             if current is None:
                 return False
-            self.record = current
+            self._hold(current)
         return False
 
     def _current(self, refused: Refused) -> Record | None:

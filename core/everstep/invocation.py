@@ -59,6 +59,7 @@ class Invocation:
         self.body: Body | None = None
         self.steps_done = 0
         self.backoff: dict[str, tuple[int, DurableFuture[Any]]] = {}
+        self._bounded = driver.steps_per_invocation is not None or driver.remaining is not None
         self._kept = kept
         self._codec = driver.app.codec
         self._armed: Mapping[str, int] = dict(self.holding.task.timers)  # the acquisition clears them
@@ -207,7 +208,7 @@ class Invocation:
             return True
         if self.backoff:
             self._retry_what_is_due(self.holding.now())
-        if self._waiting and not self._used_up():
+        if self._waiting and not (self._bounded and self._used_up()):
             one_by_one = self.driver.steps_per_invocation is not None
             if not self._running and not body.timers and (one_by_one or len(self._waiting) == 1):
                 op = self._waiting.pop(0)
@@ -257,6 +258,8 @@ class Invocation:
         creations: list[Record] = []
         for op in body.take_new():
             match op.kind:
+                case Kind.STEP if not self.recorder.loose:
+                    self._waiting.append(op)
                 case Kind.STEP:
                     self._admit(op)
                 case Kind.RPC | Kind.PROMISE if op.id != op.key:
@@ -283,16 +286,16 @@ class Invocation:
             self._ready.append(item)
 
     def _admit(self, op: DurableFuture[Any]) -> None:
-        if self.recorder.loose:
-            now = self.holding.now()
-            found = self.recorder.found(op, now)
-            if found is not None:
-                self._ready.append(found)
-                return
-            retry_at = self.recorder.waits_until(op)
-            if retry_at is not None and retry_at > now:
-                self.backoff[op.key] = (retry_at, op)
-                return
+        """A step of which there may be a record outside history (P2.4)."""
+        now = self.holding.now()
+        found = self.recorder.found(op, now)
+        if found is not None:
+            self._ready.append(found)
+            return
+        retry_at = self.recorder.waits_until(op)
+        if retry_at is not None and retry_at > now:
+            self.backoff[op.key] = (retry_at, op)
+            return
         self._waiting.append(op)
 
     def _ended(self, op: DurableFuture[Any], completion: Completion) -> Ready:

@@ -98,7 +98,7 @@ class Recorder:
         kind = op.kind if op is not None else Kind.TIMER
         param = op.param if op is not None and kind != Kind.TIMER else EMPTY
         fence = self._holding.soft_fence
-        version = fence[1]
+        branch, version, _ = fence
         loose = self.loose.pop(key, None) if self.loose else None
         expect = self.revs.get(key, 0)
         limit = self._codec.limit
@@ -107,7 +107,13 @@ class Recorder:
         if param.headers or (param.data is not None and len(param.data) * 3 > limit):
             param = await self._codec.externalize(param, key, "param")
         for _ in range(3):
-            row = self._row(key, kind, param, state, payload, at, began, (version, n), expect + 1, loose)
+            if param.headers or payload.headers or loose is not None:
+                row = self._odd(key, kind, param, state, payload, at, began, Stamp(version, n), expect + 1, loose)
+            else:
+                # What `to_row` makes of it, without the detour through a record: this is what every step pays.
+                created_at = began if began is not None else at
+                cells = (param[0], payload[0], None, created_at, at, None, None, None)
+                row = make(Row, (key, branch, kind, state._value_, expect + 1, None, None, version, n, *cells))
             put = make(Put, (row, expect))
             refused = await self._store.commit(make(Commit, (self._origin, (put,), (), fence, ())))
             if refused is None:
@@ -138,7 +144,7 @@ class Recorder:
             payload = await self._codec.internalize(payload)
         return state, self._codec.decode(payload), row
 
-    def _row(
+    def _odd(
         self,
         key: str,
         kind: str,
@@ -147,32 +153,26 @@ class Recorder:
         payload: Payload,
         at: int,
         began: int | None,
-        stamp: tuple[int, int],
+        stamp: Stamp,
         rev: int,
         loose: Record | None,
     ) -> Row:
-        branch = self._holding.id
-        created_at = loose.created_at if loose is not None else began if began is not None else at
-        if param.headers or payload.headers or (loose is not None and loose.attempt):
-            return to_row(
-                Record(
-                    key,
-                    state,
-                    kind,
-                    branch,
-                    param,
-                    payload,
-                    created_at=created_at,
-                    settled_at=at,
-                    stamp=Stamp(*stamp),
-                    attempt=loose.attempt if loose is not None else 0,
-                    rev=rev,
-                )
+        """The row of a completion that has headers, or attempts before it."""
+        return to_row(
+            Record(
+                key,
+                state,
+                kind,
+                self._holding.id,
+                param,
+                payload,
+                created_at=loose.created_at if loose is not None else began if began is not None else at,
+                settled_at=at,
+                stamp=stamp,
+                attempt=loose.attempt if loose is not None else 0,
+                rev=rev,
             )
-        # What `to_row` makes of it, without the detour through a record: this is what every step pays.
-        text = state._value_
-        plain = (param[0], payload[0], None, created_at, at, None, None, None)
-        return make(Row, (key, branch, kind, text, rev, None, None, *stamp, *plain))
+        )
 
     def note(self, id: str, at: int, row: Row | None) -> None:
         """A delivery became part of history. What is large stays a record of its own when it is folded."""

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import ControlFlow, NotSerializable, PayloadTooLarge
-from .promise import Payload, State
+from .promise import Payload, State, make
 
 if TYPE_CHECKING:
     from .registry import App, FunctionInfo
@@ -88,7 +88,7 @@ async def run_step(
         timeout: milliseconds; then the step is rejected for good, timed out. A blocking step is abandoned, not stopped.
         threads: how to run a blocking step beside the loop; None runs it on the loop.
     """
-    token = _current.set(StepInfo(id, attempt, app))
+    token = _current.set(make(StepInfo, (id, attempt, app)))
     limit = None if timeout is None else asyncio.timeout(timeout / 1000)
     try:
         try:
@@ -109,8 +109,10 @@ async def run_step(
                 return FailedForGood(Payload(), State.TIMEDOUT)
             return _failed(app, error, attempt, retry)
         try:
-            flat = value if info.returns_as_is(value) else info.signature.plain_result(value)
-            return Succeeded(app.codec.encode_plain(flat, info.result))
+            flat = (
+                value if type(value) is info.exact or info.returns_as_is(value) else info.signature.plain_result(value)
+            )
+            return make(Succeeded, (app.codec.encode_plain(flat, info.result),))
         except (NotSerializable, PayloadTooLarge, TypeError) as error:
             return FailedForGood(failure_payload(app, error))
     finally:
