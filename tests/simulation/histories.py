@@ -50,7 +50,6 @@ class History:
             self.options["single_writer"] = True
         faults = self.options.pop("faults", None) or Faults().scaled(random.choice([0.3, 1, 1, 3]))
         self.runs = [random.choice(scenarios or SCENARIOS) for _ in range(random.choice([1, 1, 2, 3]))]
-        outside.begin(seed)
         self.sim = Simulation(app, seed, faults=faults, **self.options)
         self.witness = Witness(self.sim.world)
         self.problems: list[str] = []
@@ -58,10 +57,13 @@ class History:
 
     def play(self) -> list[str]:
         """Let it happen, and judge it."""
+        outside.begin(self.seed)
         try:
             self._play()
         except Stuck as error:
             self.problems.append(str(error).partition("\n")[0])
+        finally:
+            self.sim.close()
         self.problems += self.witness.problems
         return self.problems
 

@@ -272,6 +272,8 @@ class _Visits:
             outcome = ("stuck", str(error))
         except AssertionError as error:
             problems.append(f"check: {error}")
+        finally:
+            sim.close()
         problems += witness.problems
         _note_executions(report.executions, sim)
         return outcome, problems, sim

@@ -378,6 +378,12 @@ class Simulation:
         """Every instance dies now, whatever it is doing; fresh ones take the next deliveries."""
         self.world.kill()
 
+    def close(self) -> None:
+        """The end of this world: whoever is at work stops, and bodies that wait are let go."""
+        for instance in self.world.instances:
+            instance.crash(quiet=True)
+        self.world.loop.drain()
+
     def redeliver(self, id: str) -> None:
         """Deliver a wake-up for a run once more, as platforms do now and then."""
         row = self.world.store._rows.get(id)

@@ -135,12 +135,13 @@ class Caller:
             raise Crashed(self.name)
         return result
 
-    def crash(self) -> None:
+    def crash(self, *, quiet: bool = False) -> None:
         """Die now: what is under way never has another effect, what was kept warm is gone."""
         if not self.alive:
             return
         self.alive = False
-        self.world.tell(self, "crash", "")
+        if not quiet:
+            self.world.tell(self, "crash", "")
         for task, receipt in self.tasks.items():
             self.world.platform.died(receipt)
             task.cancel()
@@ -155,8 +156,8 @@ class Instance(Caller):
         self.started = 0
         self.driver: Driver = world.make_driver(self)
 
-    def crash(self) -> None:
-        super().crash()
+    def crash(self, *, quiet: bool = False) -> None:
+        super().crash(quiet=quiet)
         self.driver.cold()
 
 
