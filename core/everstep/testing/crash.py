@@ -128,7 +128,7 @@ def crash_everywhere(
     workflow: Workflow[..., Any] | str,
     /,
     *args: Any,
-    modes: Sequence[Mode] = ("rows", "queue"),
+    modes: Sequence[Mode] | None = None,
     steps_per_invocation: int | None = _BOTH,
     variants: Sequence[Variant] = ("crash", "duplicate", "late"),
     single_writer: bool = True,
@@ -145,7 +145,7 @@ def crash_everywhere(
     """Run a workflow once undisturbed, then once for each point and each variant, and compare.
 
     Args:
-        modes: the platform models to run on.
+        modes: the platform models to run on; all that go with the store by default.
         steps_per_invocation: None or a number; both None and 1 unless given.
         variants: what happens at a point; see the module.
         single_writer: False for a store that checks neither guards nor soft fences.
@@ -162,6 +162,8 @@ def crash_everywhere(
         StillPending: the undisturbed run itself does not end.
     """
     report = Report()
+    if modes is None:
+        modes = ("rows", "queue") if single_writer else ("queue",)
     chosen: tuple[int | None, ...] = (None, 1) if steps_per_invocation is _BOTH else (steps_per_invocation,)
     first: tuple[Any, ...] | None = None
     visits = _Visits(app, workflow, args, kwargs, settle or {}, script, setup, check, id, lease, limit, single_writer)
