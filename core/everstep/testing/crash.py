@@ -167,7 +167,7 @@ def crash_everywhere(
     chosen: tuple[int | None, ...] = (None, 1) if steps_per_invocation is _BOTH else (steps_per_invocation,)
     first: tuple[Any, ...] | None = None
     visits = _Visits(app, workflow, args, kwargs, settle or {}, script, setup, check, id, lease, limit, single_writer)
-    for mode in modes:
+    for mode in modes or ():
         for steps in chosen:
             plan = _Visitor()
             outcome, problems, sim = visits.run(plan, mode, steps, report)
