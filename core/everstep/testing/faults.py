@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from everstep.errors import OutcomeUnknown, StoreUnavailable, WakerError
 from everstep.ports import Wake
-from everstep.promise import State
+from everstep.promise import State, from_row
 
 from .platform import Message, Queue
 from .world import Caller, Crashed, delivery
@@ -33,7 +33,7 @@ class Faults:
         stall: of a caller standing still for longer than its lease, and going on afterwards.
         unavailable: of a store or waker that cannot be reached.
         unknown: of a call whose answer is lost, half of them carried out.
-        duplicate, late, early, lost: of a delivery.
+        duplicate, late, early, lost: of a delivery; some of the early ones are direct calls, which nobody repeats.
         forget: of an instance forgetting what it keeps warm, between two things that happen.
         skew: by how many milliseconds clocks of instances differ; now and then one steps.
         latency: how many milliseconds a call may take.
@@ -156,6 +156,12 @@ class Chaos:
     def _early(self) -> None:
         world = self.world
         platform = world.platform
+        if self.random.random() < 0.3:
+            tasks = [from_row(row) for row in world.store._rows.values() if row.task and row.state == "pending"]
+            if tasks:
+                record = self.random.choice(tasks)
+                world.invoke(Wake(record.id, record.task.version if record.task is not None else 0))
+            return
         if isinstance(platform, Queue):
             soon = world.clock.now() + 30_000  # a platform's clock is off by so much at most
             waiting = [one for one in platform.messages.values() if one.held_until is None and one.at <= soon]

@@ -180,7 +180,7 @@ def _arrives(messages: Iterable[InFlight], due: int, version: int | None, now: i
     """Whether one of these will do what is due: it comes then or later, or comes early and is told to come back.
 
     The message whose key the lease names is the one the holder lives on: it comes back until the lease has ended. One
-    that is being handled otherwise may be acknowledged without more.
+    of an older version that is being handled may be acknowledged without more.
     """
     latest = max(due, now) + SLACK
     for message in messages:
@@ -189,7 +189,7 @@ def _arrives(messages: Iterable[InFlight], due: int, version: int | None, now: i
         if holder is not None:
             if message.key == holder:
                 return True
-            if message.held:
+            if message.held and message.wake.version != version:
                 continue
         if message.at >= due or (version is not None and message.wake.version == version):
             return True

@@ -473,11 +473,15 @@ class World:
     def deliver(self, message: Message) -> None:
         """Call an instance with a message."""
         instance = self.choose()
-        receipt = self.platform.take(message)
+        receipt = Receipt(message, 0) if message.gone else self.platform.take(message)
         instance.started = instance.clock.now()
         task = self.loop.create_task(self._deliver(instance, receipt))
         instance.tasks[task] = receipt
         self.loop.drain()
+
+    def invoke(self, wake: Wake) -> None:
+        """Call an instance directly, with no message behind the call: nobody repeats it (rule W6)."""
+        self.deliver(Message(0, wake, self.clock.now(), gone=True))
 
     def choose(self) -> Instance:
         self.instances = [one for one in self.instances if one.alive]
@@ -501,11 +505,9 @@ class World:
         assert task is not None
         try:
             try:
+                held = not platform.by_row and not message.gone
                 answer = await instance.driver.deliver(
-                    message.wake,
-                    held=not platform.by_row,
-                    key="" if platform.by_row else message.key,
-                    attempt=receipt.number,
+                    message.wake, held=held, key=message.key if held else "", attempt=max(receipt.number, 1)
                 )
             except PlatformError as error:
                 if instance.alive:
