@@ -127,9 +127,10 @@ class Body:
         self._keys = [*ids, None]
         self._instants = [instant for _, instant in history]
         live_from = total if live_from is None else live_from
-        self._in_order = list(map(self._recorded.get, ids))
+        recorded = self._recorded
+        self._in_order = list(recorded.values()) if list(recorded) == ids else list(map(recorded.get, ids))
         if None in self._in_order:
-            self._fired = frozenset([id for id in ids if id not in self._recorded])
+            self._fired = frozenset([id for id in ids if id not in recorded])
         self._live_from = live_from
         self.next_key = self._keys[0]
         self._main = self.loop.create_task(self._run(self.scope, self.info, self._args, self._kwargs), name="main")

@@ -101,7 +101,8 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
     except (ValueError, TypeError, LookupError) as error:
         raise DecodeError(f"{record.id}: a fold of its history is damaged: {error}") from None
     history, progressed = _history(task.segments, own, folds.history)
-    delivered = {id for id, _ in history}
+    asked = {*own, *[id for id, _ in task.timers]}
+    delivered = {id for id, _ in history if id in asked}
     recorded = _recorded(*folds.local)
     recorded.update(await _decode([*folds.special, *[row for id, row in own.items() if id in delivered]], codec))
     created: dict[str, Recorded] = {}
