@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 from tests import components
-from tools import browser as chromium
+from tools.components import browser as chromium
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -19,7 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools import browser  # noqa: E402
+from tools import components  # noqa: E402
 
 NO_TESTS = 5
 INTERRUPTED = 2
@@ -63,15 +63,28 @@ def main(arguments: list[str]) -> int:
     others = [] if main_only else [one for one in found if one.version != current]
     print(f"interpreters found: {', '.join(f'{one.version} ({one.path})' for one in found)}")
     print(f"everything on {current}" + "".join(f", tests/core on {one.version}" for one in others), flush=True)
-    chosen = browser.ensure()
-    print(f"browser: {chosen.chrome}" if chosen else f"browser: none; {browser.HINT}", flush=True)
+    components.ensure_all()
 
     failed: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        reports = {current: Path(folder) / f"{current}.json"}
-        status = run_pytest(sys.executable, [*parallel, *arguments], reports[current], "main")
-        if status:
-            failed.append(current)
+        # Two runs, each with the distribution it needs: emulators are started once for the tests that share one.
+        runs = [
+            (current, ["--ignore=tests/adapters"], "worksteal"),
+            (f"{current}, adapters", ["tests/adapters"], "loadgroup"),
+        ]
+        if any((ROOT / argument.split("::")[0]).exists() for argument in arguments):
+            runs = [(current, [], "loadgroup")]
+        reports = {}
+        status = 0
+        for label, paths, spread in runs:
+            reports[label] = Path(folder) / f"{label}.json"
+            print(f"\n== {label}", flush=True)
+            split = ["-n", workers, "--dist", spread] if workers != "0" else []
+            status = run_pytest(sys.executable, [*split, *paths, *arguments], reports[label], "main")
+            if status and not (status == NO_TESTS and arguments):
+                failed.append(label)
+            if status == INTERRUPTED:
+                break
         for one in others if status != INTERRUPTED else []:
             print(f"\n== tests/core on {one.version}", flush=True)
             environment = Path(".venvs") / one.version

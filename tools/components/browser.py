@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from tools.components import apt
 
 HINT = "install Debian's chromium and chromium-driver, or set CHROME and CHROMEDRIVER to their paths"
 FLAGS = (
@@ -70,33 +71,10 @@ def runs(path: str) -> bool:
         return False
 
 
-def may_install() -> bool:
-    return shutil.which("apt-get") is not None and os.geteuid() == 0
-
-
-def install() -> bool:
-    """Install Debian's packages and report whether apt-get succeeded."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", "chromium-driver"],
-    ):
-        print("browser:", " ".join(command), flush=True)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
-            return False
-    return True
-
-
 def ensure() -> Browser | None:
-    """Return a browser, installed first if there is none and installing is ours to do."""
+    """Return a browser, installed first if there is none and installing is ours to do. Raises Missing."""
     found = find()
-    if found is None and may_install() and install():
+    if found is None:
+        apt("chromium", "chromium-driver")
         found = find()
     return found
-
-
-if __name__ == "__main__":
-    browser = ensure()
-    print(f"browser: {browser.chrome}, {browser.driver}" if browser else f"browser: none; {HINT}")
