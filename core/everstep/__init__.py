@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .context import Context as Context
     from .crypto import AesGcm as AesGcm
     from .crypto import Encryptor as Encryptor
+    from .events import Event as Event
     from .local import Runtime as Runtime
     from .operation import DurableFuture as DurableFuture
     from .steps import StepInfo as StepInfo
@@ -66,6 +67,7 @@ _LAZY = {
     "DirectoryBlobs": "blobs",
     "DurableFuture": "operation",
     "Encryptor": "crypto",
+    "Event": "events",
     "Handle": "client",
     "Runtime": "local",
     "StepInfo": "steps",
@@ -87,6 +89,7 @@ __all__ = [
     "DuplicateRegistration",
     "DurableFuture",
     "Encryptor",
+    "Event",
     "EverstepError",
     "Failed",
     "Halted",

@@ -15,7 +15,6 @@ from .operation import DurableFuture
 from .promise import TARGET, Kind, Record, State, Task, TaskState, from_row, is_local
 from .recording import Ready, Recorder
 from .starts import Work, root_record, work_of
-from .steps import failure_payload
 
 if TYPE_CHECKING:
     from .holding import Holding
@@ -34,7 +33,7 @@ class Children:
     def __init__(self, holding: Holding, recorder: Recorder, known: dict[str, State]) -> None:
         self._holding = holding
         self._driver = holding.driver
-        self._codec = holding.driver.app.codec
+        self._codec = holding.driver.codec
         self._recorder = recorder
         self.known = known
         self.foreign: dict[str, str] = {}
@@ -148,7 +147,7 @@ class Children:
 
     def _refused(self, op: DurableFuture[Any], error: Conflict) -> Ready:
         """Other work has that id: the operation fails, and the body may catch it."""
-        return Ready(op, op.key, State.REJECTED, failure_payload(self._driver.app, error), self._holding.now())
+        return Ready(op, op.key, State.REJECTED, self._codec.encode_error(error), self._holding.now())
 
     def _work(self, op: DurableFuture[Any]) -> Work:
         work = work_of(self._driver.app, op.name, op.info, op.args, op.kwargs, op.options.target)

@@ -6,7 +6,7 @@ The same client works inside a function and outside one, next to a runtime and f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .clock import NEVER, Clock, SystemClock
@@ -134,20 +134,22 @@ class Client:
 
     @property
     def codec(self) -> Codec:
+        """How values are stored: as given here, or by the App; the store says where large payloads go."""
         if self._codec is None:
-            self._codec = self.app.codec_or(self._default_codec) if self.app is not None else self._default_codec()
+            self._codec = self._suited(self.app.own_codec if self.app is not None else None)
         return self._codec
 
-    def _default_codec(self) -> Codec:
-        """Payloads above the limit go beside an embedded store's file."""
+    def _suited(self, own: Codec | None) -> Codec:
         from .codec import Codec
 
-        path = getattr(self.store, "path", None)
-        if path is None:
-            return Codec()
-        from .blobs import DirectoryBlobs
-
-        return Codec(blobs=DirectoryBlobs(f"{path}.blobs"))
+        suggest: Callable[[], Codec] | None = getattr(self.store, "codec", None)
+        suggested = suggest() if suggest is not None else None
+        if own is None:
+            return suggested if suggested is not None else Codec()
+        if suggested is None or own.blobs is not None or type(own) is not Codec:
+            return own
+        limit = min(own.limit, suggested.limit)
+        return Codec(encryptor=own.encryptor, blobs=suggested.blobs, limit=limit, hard_limit=suggested.hard_limit)
 
     async def close(self) -> None:
         await self.store.close()

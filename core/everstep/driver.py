@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .clock import Clock
 from .engine import Body
@@ -39,6 +39,9 @@ from .registry import App
 from .service import Service
 from .starts import WORK, Work, check_same
 from .steps import Threads, in_thread
+
+if TYPE_CHECKING:
+    from .codec import Codec
 
 
 class Done(NamedTuple):
@@ -97,6 +100,7 @@ class Driver:
     """Runs the tasks of one App against one store and one waker.
 
     Args:
+        codec: how values become text; the App's by default.
         pid: names this holder on leases; unique to the process.
         lease: milliseconds; never shorter than the platform lets an invocation live.
         heartbeat: renew the lease while steps run, where nothing bounds an invocation.
@@ -120,6 +124,7 @@ class Driver:
         clock: Clock,
         *,
         service: Service | None = None,
+        codec: Codec | None = None,
         pid: str = "driver",
         lease: int = 60_000,
         heartbeat: bool = False,
@@ -140,6 +145,7 @@ class Driver:
         self.clock = clock
         self.service = service if service is not None else Service(store, waker, clock)
         self.writer = self.service.writer
+        self._codec = codec
         self.pid = pid
         self.lease = lease
         self.heartbeat = heartbeat
@@ -156,6 +162,10 @@ class Driver:
         self._cache_size = cache
 
     origin_of = staticmethod(origin_of)
+
+    @property
+    def codec(self) -> Codec:
+        return self._codec if self._codec is not None else self.app.codec
 
     def mine(self, record: Record) -> bool:
         """Whether a task is addressed to this App."""
@@ -249,10 +259,10 @@ class Driver:
         try:
             if kept is not None:
                 journal = await read_arrivals(
-                    record, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.app.codec, now
+                    record, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.codec, now
                 )
             else:
-                journal = await read(record, rows, self.app.codec, now)
+                journal = await read(record, rows, self.codec, now)
         except DecodeError as error:
             return await self._put_off(record, f"DecodeError: {error}", now)
         if journal.stale:
@@ -277,7 +287,7 @@ class Driver:
     async def _put_off(self, record: Record, reason: str, now: int) -> Answer | None:
         """A record that cannot be read here (a key is missing) fails nothing: try again later, and halt in the end."""
         deaths = record.task.deaths + 1 if record.task is not None else 1
-        note = self.app.codec.seal(reason)
+        note = self.codec.seal(reason)
         stopping = deaths > self.app.max_deaths
         delay = min(1000 * 2**deaths, 600_000)
         changed = halt(record, now, note) if stopping else put_off(record, now, now + delay, note)

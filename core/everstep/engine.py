@@ -40,6 +40,7 @@ from .promise import Kind, State, Tree
 from .waits import tree_of
 
 if TYPE_CHECKING:
+    from .codec import Codec
     from .registry import App, FunctionInfo, Workflow
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
@@ -55,6 +56,7 @@ class Body:
         info: the workflow.
         id: the task's id.
         args, kwargs: coerced arguments.
+        codec: how values become text; the App's by default.
         generation: which life after `continue_as_new` (rule I5).
         created_at: of the run, in milliseconds.
         recorded: operations that history delivers, by id.
@@ -70,6 +72,7 @@ class Body:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         *,
+        codec: Codec | None = None,
         generation: int = 1,
         created_at: int = 0,
         recorded: Mapping[str, Recorded] | None = None,
@@ -78,6 +81,7 @@ class Body:
     ) -> None:
         assert info.workflow is not None
         self.app = app
+        self.codec = codec if codec is not None else app.codec
         self.info = info
         self.workflow: Workflow[..., Any] = info.workflow
         self.id = id
@@ -365,7 +369,7 @@ class Body:
         """Refuse arguments that the workflow does not take or that cannot be stored."""
         if scope is not self.scope:
             raise InvalidArgument(f"{scope.id} runs inline as a child; continue_as_new is for runs of their own (rpc)")
-        encode_call(self.app.codec, self.info.name, self.info, args, kwargs)
+        encode_call(self.codec, self.info.name, self.info, args, kwargs)
 
     def isolate(
         self, info: FunctionInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -378,7 +382,7 @@ class Body:
             if not kwargs:
                 return args, kwargs
         flat = info.signature.plain_args(args, kwargs)
-        return info.signature.coerce_args(*self.app.codec.copy(flat))
+        return info.signature.coerce_args(*self.codec.copy(flat))
 
     # Inside.
 
@@ -403,7 +407,7 @@ class Body:
         created = self._created.pop(id, None)
         if created is not None and not self._same_work(op, created):
             self._diverge(id, describe_recorded(created), describe(op))
-        op.param = encode_call(self.app.codec, op.name, op.info, op.args, op.kwargs)
+        op.param = encode_call(self.codec, op.name, op.info, op.args, op.kwargs)
         self.new.append(op)
 
     def _same_work(self, op: DurableFuture[Any], record: Recorded) -> bool:

@@ -164,7 +164,7 @@ class Holding:
 
     async def halt(self, reason: str) -> None:
         """Stop the run visibly until a person continues it."""
-        await self.write(halt(self.record, self.now(), self.driver.app.codec.seal(reason)))
+        await self.write(halt(self.record, self.now(), self.driver.codec.seal(reason)))
         self.driver.tell("halted", self.id, reason=reason)
 
     async def put_off(self, reason: str) -> None:
@@ -176,7 +176,7 @@ class Holding:
         delay = min(1000 * 2**deaths, 600_000)
         later = release(self.record, self.now(), self.task.version, self.now() + delay)
         if later is not None and later.task is not None:
-            later = later._replace(task=later.task._replace(deaths=deaths, reason=self.driver.app.codec.seal(reason)))
+            later = later._replace(task=later.task._replace(deaths=deaths, reason=self.driver.codec.seal(reason)))
         await self.write(later)
         self.driver.tell("put off", self.id, reason=reason, delay=delay)
 

@@ -30,7 +30,7 @@ from .operation import Completion, DurableFuture, encode_call
 from .ports import Guard
 from .promise import EMPTY, Kind, Record, Row, State, from_row, leaves, make, project, satisfied
 from .recording import Ready, Recorder
-from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, failure_payload, run_step
+from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, run_step
 
 if TYPE_CHECKING:
     from .driver import Driver, Kept
@@ -61,7 +61,7 @@ class Invocation:
         self.backoff: dict[str, tuple[int, DurableFuture[Any]]] = {}
         self._bounded = driver.steps_per_invocation is not None or driver.remaining is not None
         self._kept = kept
-        self._codec = driver.app.codec
+        self._codec = driver.codec
         self._armed: Mapping[str, int] = dict(self.holding.task.timers)  # the acquisition clears them
         self._ready: list[Ready] = []
         self._waiting: list[DurableFuture[Any]] = []
@@ -134,6 +134,7 @@ class Invocation:
             self.id,
             args,
             kwargs,
+            codec=self._codec,
             generation=task.generation,
             created_at=record.created_at,
             recorded=journal.recorded,
@@ -306,11 +307,11 @@ class Invocation:
         """An outcome in its stored form; a result that has none is a failure that says so."""
         state, value = completion
         if state is not State.RESOLVED:
-            return state, failure_payload(self.driver.app, value)
+            return state, self._codec.encode_error(value)
         try:
             return state, self._codec.encode(info.signature.plain_result(value), f"result of {info.name}()")
         except (NotSerializable, PayloadTooLarge, TypeError) as error:
-            return State.REJECTED, failure_payload(self.driver.app, error)
+            return State.REJECTED, self._codec.encode_error(error)
 
     async def _cancel(self, gone: list[DurableFuture[Any]]) -> None:
         keys = {op.key for op in gone}
@@ -343,6 +344,7 @@ class Invocation:
         op.at = self.driver.clock.now()
         return run_step(
             self.driver.app,
+            self._codec,
             info,
             op.key,
             attempt,
@@ -501,7 +503,7 @@ class Invocation:
         try:
             payload = await self._codec.externalize(payload, self.id, "value")
         except PayloadTooLarge as error:
-            state, payload = State.REJECTED, failure_payload(self.driver.app, error)
+            state, payload = State.REJECTED, self._codec.encode_error(error)
         done = fulfill(holding.record, holding.now(), holding.task.version, state, payload)
         await holding.write(done)
         body.drop()

@@ -72,7 +72,6 @@ class Runtime:
         self.store = open_store(url) if isinstance(url, str) else url
         self.waker = LocalWaker()
         self.client = Client(self.store, self.waker, app=app, clock=self.clock)
-        _ = self.client.codec  # before the driver asks the App for it: the store knows where large payloads go
         self._on_event = on_event
         self._concurrency = concurrency
         self._liveness = _liveness(self.store)
@@ -90,6 +89,7 @@ class Runtime:
             self.waker,
             self.clock,
             service=self.client.service,
+            codec=self.client.codec,
             pid=self._pid,
             lease=LEASE,
             heartbeat=True,

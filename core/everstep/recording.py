@@ -55,7 +55,7 @@ class Recorder:
     ) -> None:
         self._holding = holding
         self._store = holding.driver.store
-        self._codec = holding.driver.app.codec
+        self._codec = holding.driver.codec
         self._origin = origin_of(holding.id)
         self.revs = revs
         self.loose = loose

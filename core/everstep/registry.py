@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from .codec import Codec
     from .coerce import Signature
     from .context import Context
+    from .events import Event, Trigger
 
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+W = TypeVar("W", bound="Workflow[..., Any]")
 D = TypeVar("D")
 
 Seconds = float | int | timedelta
@@ -158,7 +160,7 @@ class App:
         name: addresses the application's tasks (`everstep://<name>`) where several share a store.
         retry: the policy of steps that name none.
         retention: how long settled runs are kept, in seconds or as a timedelta; None for ever.
-        codec: how values become text (encryption, payloads by reference).
+        codec: how values become text (encryption, payloads by reference); the store's own ways by default.
         max_deaths: after how many invocations in a row that died without progress a run is halted.
     """
 
@@ -178,13 +180,13 @@ class App:
         self.retry = retry if retry is not None else Retry()
         self.retention = None if retention is None else milliseconds(retention, "retention")
         self.max_deaths = max_deaths
-        self._codec = codec
-        self._codec_given = codec is not None
+        self._given = self._codec = codec
         self._workflows: dict[str, dict[int, Workflow[..., Any]]] = {}
         self._steps: dict[str, FunctionInfo] = {}
         self._infos: dict[Any, FunctionInfo] = {}
         self._wrapped: dict[str, FunctionInfo] = {}
         self._dependencies: list[Any] = []
+        self.triggers: list[Trigger] = []
 
     @property
     def codec(self) -> Codec:
@@ -194,11 +196,10 @@ class App:
             self._codec = Codec()
         return self._codec
 
-    def codec_or(self, default: Callable[[], Codec]) -> Codec:
-        """The App's codec, or for an App that was given none the one suggested by the store it was opened on last."""
-        if self._codec is None or not self._codec_given:
-            self._codec = default()
-        return self._codec
+    @property
+    def own_codec(self) -> Codec | None:
+        """The codec the App was given, or None: then each store it is opened on suggests one."""
+        return self._given
 
     @overload
     def workflow(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, T]], /) -> Workflow[P, T]: ...
@@ -302,6 +303,42 @@ class App:
             return fn
 
         return register if fn is None else register(fn)
+
+    def on(
+        self,
+        kind: str,
+        *,
+        source: str = "*",
+        type: str | None = None,
+        id: Callable[[Event], str] | None = None,
+        args: Callable[[Event], Sequence[Any]] | None = None,
+        when: Callable[[Event], bool] | None = None,
+    ) -> Callable[[W], W]:
+        """Start a workflow for every event of a queue, a stream, a bucket, a table; stands above `@app.workflow`.
+
+        Args:
+            kind: of the event: "sqs", "kafka", "pubsub", "postgres", ...; the adapter's page lists its own.
+            source: the queue, topic, bucket or table, a pattern with `*`; any by default.
+            type: what happened, as the platform calls it ("INSERT", "ObjectCreated:Put"), a pattern; any by default.
+            id: the run's id; by default it is made of the workflow's name and the event's identity, so that an event
+                delivered again starts nothing.
+            args: the workflow's arguments; the event's data, as the only one, by default.
+            when: whether this event is wanted.
+
+        Raises:
+            InvalidArgument: it decorates something else than a workflow, or the kind is empty.
+        """
+        from .events import Trigger
+
+        def register(workflow: W) -> W:
+            if not isinstance(workflow, Workflow):
+                raise InvalidArgument("@app.on(...) stands above @app.workflow, not below it")
+            self.triggers.append(Trigger(workflow, kind, source, type, id, args, when))
+            return workflow
+
+        if not isinstance(kind, str) or not kind:
+            raise InvalidArgument(f"app.on takes a kind of event, not {kind!r}")
+        return register
 
     def provide(self, value: D) -> D:
         """Make a value (a client, configuration) available to `ctx.dependency(Type)` and to steps."""

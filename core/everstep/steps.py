@@ -15,6 +15,7 @@ from .errors import ControlFlow, NotSerializable, PayloadTooLarge
 from .promise import Payload, State, make
 
 if TYPE_CHECKING:
+    from .codec import Codec
     from .registry import App, FunctionInfo
     from .retry import Retry
 
@@ -72,6 +73,7 @@ async def in_thread(call: Callable[[], Any]) -> Any:
 
 async def run_step(
     app: App,
+    codec: Codec,
     info: FunctionInfo,
     id: str,
     attempt: int,
@@ -85,6 +87,7 @@ async def run_step(
     """Run a step once and say what came of it; nothing it does raises here but control flow.
 
     Args:
+        codec: how its result is stored.
         timeout: milliseconds; then the step is rejected for good, timed out. A blocking step is abandoned, not stopped.
         threads: how to run a blocking step beside the loop; None runs it on the loop.
     """
@@ -103,18 +106,18 @@ async def run_step(
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return _failed(app, RuntimeError(f"{info.name}() was cancelled, and not by its run"), attempt, retry)
+            return _failed(codec, RuntimeError(f"{info.name}() was cancelled, and not by its run"), attempt, retry)
         except BaseException as error:
             if limit is not None and limit.expired():
                 return FailedForGood(Payload(), State.TIMEDOUT)
-            return _failed(app, error, attempt, retry)
+            return _failed(codec, error, attempt, retry)
         try:
             flat = (
                 value if type(value) is info.exact or info.returns_as_is(value) else info.signature.plain_result(value)
             )
-            return make(Succeeded, (app.codec.encode_plain(flat, info.result),))
+            return make(Succeeded, (codec.encode_plain(flat, info.result),))
         except (NotSerializable, PayloadTooLarge, TypeError) as error:
-            return FailedForGood(failure_payload(app, error))
+            return FailedForGood(codec.encode_error(error))
     finally:
         _current.reset(token)
 
@@ -128,15 +131,10 @@ async def _call(info: FunctionInfo, args: Sequence[Any], kwargs: Mapping[str, An
     return await value if type(value) not in _ATOMS and asyncio.iscoroutine(value) else value
 
 
-def _failed(app: App, error: BaseException, attempt: int, retry: Retry) -> Outcome:
+def _failed(codec: Codec, error: BaseException, attempt: int, retry: Retry) -> Outcome:
     delay = retry.delay_after(attempt, error)
     if delay is None:
-        return FailedForGood(failure_payload(app, error))
+        return FailedForGood(codec.encode_error(error))
     from .failures import describe
 
     return FailedForNow(delay, f"{type(error).__name__}: {describe(error)['message']}"[:200])
-
-
-def failure_payload(app: App, error: BaseException) -> Payload:
-    """An exception in its stored form."""
-    return app.codec.encode_error(error)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from everstep import App, Context, Runtime
 from everstep.blobs import Blobs, DirectoryBlobs, MemoryBlobs
 
 KEYS = [
@@ -99,3 +100,29 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("rename"), replace(*paths)))
     asyncio.run(DirectoryBlobs(tmp_path).put("x", b"1"))
     assert done[:2] == ["flush", "rename"]
+
+
+def test_two_stores_of_one_app_keep_their_large_payloads_apart(tmp_path: Path) -> None:
+    """The codec belongs to what works on a store, not to the App."""
+    app = App("apart")
+
+    @app.step
+    def large(char: str) -> str:
+        return char * 300_000
+
+    @app.workflow
+    async def big(ctx: Context, char: str) -> int:
+        return len(await ctx.run(large, char))
+
+    async def story() -> None:
+        async with (
+            Runtime(app, f"sqlite:///{tmp_path}/one.db") as one,
+            Runtime(app, f"sqlite:///{tmp_path}/two.db") as two,
+        ):
+            assert await (await one.run(big, "a", id="b")).result(0) == 300_000
+            assert not (tmp_path / "two.db.blobs").exists()
+            assert await (await two.run(big, "a", id="b")).result(0) == 300_000
+
+    asyncio.run(story())
+    assert (tmp_path / "one.db.blobs").is_dir()
+    assert (tmp_path / "two.db.blobs").is_dir()

@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from itertools import repeat
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from everstep.errors import StoreCorrupted, StoreError
 from everstep.ports import Commit, Due, Fence, Page, Put, Query, Refused
@@ -29,6 +29,9 @@ from everstep.promise import Row, State
 
 from .sqlite_file import Place
 from .sqlite_find import find_sql, has_tags
+
+if TYPE_CHECKING:
+    from everstep.codec import Codec
 
 _WIDTH = len(Row._fields)
 _COLUMNS = ", ".join(Row._fields)
@@ -98,6 +101,13 @@ class SqliteStore:
         self._cursors: dict[int, sqlite3.Cursor] = {}
         self._cursor()
         _open.add(self)
+
+    def codec(self) -> Codec:
+        """Payloads above the limit go into files beside the database."""
+        from everstep.blobs import DirectoryBlobs
+        from everstep.codec import Codec
+
+        return Codec(blobs=DirectoryBlobs(f"{self.path}.blobs"))
 
     async def load(self, ids: Sequence[str]) -> dict[str, Row]:
         cursor = self._cursor()

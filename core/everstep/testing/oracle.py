@@ -26,7 +26,6 @@ from everstep.promise import (
     project,
     satisfied,
 )
-from everstep.steps import failure_payload
 
 from .platform import Queue
 from .world import Caller, Event, World, delivery
@@ -351,9 +350,9 @@ def replay(world: World, record: Record) -> tuple[str, Any] | None:
         try:
             payload = codec.encode(info.signature.plain_result(outcome.value), "result")
         except Exception as error:
-            return State.REJECTED.value, codec.decode(failure_payload(app, error))
+            return State.REJECTED.value, codec.decode(codec.encode_error(error))
         return outcome.state.value, codec.decode(payload)
-    return outcome.state.value, codec.decode(failure_payload(app, outcome.value))
+    return outcome.state.value, codec.decode(codec.encode_error(outcome.value))
 
 
 def run_now(work: Coroutine[Any, Any, Any]) -> Any:

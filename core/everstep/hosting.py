@@ -1,0 +1,198 @@
+"""An App on a platform that calls: wake-ups and events come in, invocations run, answers go out.
+
+What every platform's handler needs and none should write twice. A handler tells the platform's calls apart, checks who
+calls, and hands over; here nothing knows which platform that is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from .driver import DONE, Answer, Driver, Retry, Tell
+from .errors import AlreadySettled, EverstepError, InvalidArgument, InvalidId, NotFound, PlatformError
+from .ids import check_any
+from .ports import Wake
+from .promise import State, TaskState, from_row, project
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .events import Event
+    from .http.application import Application
+    from .registry import App
+    from .views import SweepReport
+
+_remaining: ContextVar[Callable[[], int] | None] = ContextVar("everstep_remaining", default=None)
+_FAR = 2**53
+
+
+class Host:
+    """Runs the tasks of one App for a platform that calls; one for each instance of the function, kept between calls.
+
+    Args:
+        client: of the store and the waker.
+        pid: names this instance on leases; unique.
+        lease: milliseconds; never shorter than the platform lets an invocation live.
+        bounded: whether the platform ends an invocation; then each delivery says how much time remains.
+        margin: milliseconds to keep for letting go; never more than a quarter of what an invocation is given.
+        steps_per_invocation: end an invocation after so many checkpoints; None: when the body waits.
+        moment: milliseconds that are waited through rather than suspended for.
+        cache: how many suspended bodies are kept warm.
+        tell: is told of what happens: `acquired`, `replayed`, `step`, `failed`, `suspended`, `settled`, `halted`, ...
+        tells_steps: whether it wants to hear of each step.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        client: Client,
+        *,
+        pid: str,
+        lease: int,
+        bounded: bool = True,
+        margin: int = 2_000,
+        steps_per_invocation: int | None = None,
+        moment: int = 0,
+        cache: int = 64,
+        tell: Tell | None = None,
+        tells_steps: bool = False,
+    ) -> None:
+        self.app = app
+        self.client = client
+        self.driver = Driver(
+            app,
+            client.store,
+            client.waker,
+            client.clock,
+            service=client.service,
+            codec=client.codec,
+            pid=pid,
+            lease=lease,
+            steps_per_invocation=steps_per_invocation,
+            remaining=_time_left if bounded else None,
+            margin=margin,
+            moment=moment,
+            cache=cache,
+            tell=tell,
+            tells_steps=tells_steps,
+        )
+
+    async def deliver(
+        self,
+        wake: Wake,
+        *,
+        held: bool = False,
+        key: str = "",
+        attempt: int = 1,
+        remaining: Callable[[], int] | None = None,
+    ) -> Answer:
+        """Act on a wake-up; `Driver.deliver` documents the arguments and the answer.
+
+        Args:
+            remaining: milliseconds that the platform still gives this invocation.
+
+        Raises:
+            PlatformError: the store or the waker is in trouble; the message must come back.
+        """
+        token = _remaining.set(self._usable(remaining) if remaining is not None else None)
+        try:
+            return await self.driver.deliver(wake, held=held, key=key, attempt=attempt)
+        finally:
+            _remaining.reset(token)
+
+    def _usable(self, remaining: Callable[[], int]) -> Callable[[], int]:
+        """What remains as the driver is to see it: where time is short, so is the margin, or nothing would ever run."""
+        spare = max(0, self.driver.margin - remaining() // 4)
+        return lambda: remaining() + spare
+
+    async def dispatch(self, event: Event) -> list[str]:
+        """Start what an event starts; durable when this returns, and the same event again changes nothing.
+
+        Returns:
+            The ids of the runs; none where no trigger wants the event.
+
+        Raises:
+            EventRefused: it can never start the workflow that wants it.
+            PlatformError: the store or the waker is in trouble; the event must come back.
+        """
+        started = []
+        for trigger in self.app.triggers:
+            if not trigger.wants(event):
+                continue
+            id, args = trigger.start(event)
+            try:
+                handle = await self.client.options(id=id, on_conflict="attach").start(trigger.workflow, *args)
+            except PlatformError:
+                raise
+            except (EverstepError, TypeError, ValueError) as error:
+                raise trigger.refusal(event, error) from error
+            started.append(handle.id)
+        return started
+
+    async def exhausted(self, wake: Wake, reason: str) -> Answer:
+        """Take a wake-up that the platform gave up delivering: its run is halted, visibly, and never lost (rule W9).
+
+        A run that went on since is left alone; one that is held is looked at again when its lease ends.
+
+        Raises:
+            PlatformError: the store is in trouble; the message must come back.
+        """
+        row = (await self.client.store.load([wake.id])).get(wake.id)
+        if row is None or row.task is None:
+            return DONE
+        record, now = from_row(row), self.client.clock.now()
+        task = record.task
+        assert task is not None
+        if project(record, now).state is not State.PENDING or task.version > wake.version:
+            return DONE
+        if task.state is TaskState.ACQUIRED and task.expires_at is not None and task.expires_at > now:
+            return Retry(task.expires_at)
+        if task.state is not TaskState.HALTED:
+            try:
+                await self.client.halt(wake.id, reason)
+            except (AlreadySettled, NotFound):
+                return DONE
+        return DONE
+
+    async def sweep(self) -> SweepReport:
+        """The belt to the braces: fire what is overdue, remove what is past its retention (rules W10, T1)."""
+        return await self.client.sweep()
+
+    def asgi(self, **options: Any) -> Application:
+        """The HTTP app on this client; `everstep.http.asgi` documents the options."""
+        from .http import asgi
+
+        return asgi(self.client, self.app, **options)
+
+    def cold(self) -> None:
+        """Forget every body that is kept warm."""
+        self.driver.cold()
+
+
+def _time_left() -> int:
+    remaining = _remaining.get()
+    return remaining() if remaining is not None else _FAR
+
+
+def wake_to_json(wake: Wake) -> str:
+    """A wake-up as the body of a message: an id and a version, never a value, never an address."""
+    return json.dumps({"id": wake.id, "version": wake.version}, separators=(",", ":"), ensure_ascii=False)
+
+
+def wake_from_json(text: str | bytes) -> Wake:
+    """The wake-up that a message's body is. Raises InvalidArgument, saying what is wrong with it."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"a wake-up is JSON: {error}") from None
+    match body:
+        case {"id": str(id), "version": int(version), **rest} if not rest and not isinstance(version, bool):
+            if version < 0:
+                raise InvalidArgument(f"a wake-up's version counts from 0, and is not {version}")
+            try:
+                return Wake(check_any(id), version)
+            except InvalidId as error:
+                raise InvalidArgument(str(error)) from None
+    raise InvalidArgument('a wake-up is {"id": text, "version": number} and nothing else')
