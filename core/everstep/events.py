@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import InvalidArgument, InvalidId, UsageError
+from .errors import EverstepError, InvalidArgument, InvalidId, PlatformError, UsageError
 from .ids import MAX_BYTES, check_root
 
 if TYPE_CHECKING:
-    from .registry import Workflow
+    from .client import Client
+    from .registry import App, Workflow
 
 
 class EventRefused(UsageError):
@@ -105,3 +106,28 @@ def run_id(workflow: str, event: Event) -> str:
     digest = hashlib.sha256("\0".join([str(len(part)) + part for part in parts]).encode()).hexdigest()[:24]
     readable = "".join(char if char not in ".\0" else "-" for char in text)
     return f"{readable.encode()[:400].decode(errors='ignore')}:{digest}"
+
+
+async def dispatch(client: Client, app: App, event: Event) -> list[str]:
+    """Start what an event starts; durable when this returns, and the same event again changes nothing.
+
+    Returns:
+        The ids of the runs; none where no trigger wants the event.
+
+    Raises:
+        EventRefused: it can never start the workflow that wants it.
+        PlatformError: the store or the waker is in trouble; the event must come back.
+    """
+    started = []
+    for trigger in app.triggers:
+        if not trigger.wants(event):
+            continue
+        id, args = trigger.start(event)
+        try:
+            handle = await client.options(id=id, on_conflict="attach").start(trigger.workflow, *args)
+        except PlatformError:
+            raise
+        except (EverstepError, TypeError, ValueError) as error:
+            raise trigger.refusal(event, error) from error
+        started.append(handle.id)
+    return started

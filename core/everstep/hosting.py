@@ -12,14 +12,14 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .driver import DONE, Answer, Driver, Retry, Tell
-from .errors import AlreadySettled, EverstepError, InvalidArgument, InvalidId, NotFound, PlatformError
+from .errors import AlreadySettled, InvalidArgument, InvalidId, NotFound
+from .events import Event, dispatch
 from .ids import check_any
 from .ports import Wake
 from .promise import State, TaskState, from_row, project
 
 if TYPE_CHECKING:
     from .client import Client
-    from .events import Event
     from .http.application import Application
     from .registry import App
     from .views import SweepReport
@@ -117,19 +117,7 @@ class Host:
             EventRefused: it can never start the workflow that wants it.
             PlatformError: the store or the waker is in trouble; the event must come back.
         """
-        started = []
-        for trigger in self.app.triggers:
-            if not trigger.wants(event):
-                continue
-            id, args = trigger.start(event)
-            try:
-                handle = await self.client.options(id=id, on_conflict="attach").start(trigger.workflow, *args)
-            except PlatformError:
-                raise
-            except (EverstepError, TypeError, ValueError) as error:
-                raise trigger.refusal(event, error) from error
-            started.append(handle.id)
-        return started
+        return await dispatch(self.client, self.app, event)
 
     async def exhausted(self, wake: Wake, reason: str) -> Answer:
         """Take a wake-up that the platform gave up delivering: its run is halted, visibly, and never lost (rule W9).

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from everstep import events
 from everstep.client import Client, Handle
 from everstep.clock import to_datetime
 from everstep.errors import AlreadySettled, NotFound, PlatformError, StillPending
@@ -266,6 +267,11 @@ class Simulation:
     def handle(self, id: str) -> SimHandle[Any]:
         """A run by its id, whether it exists or not."""
         return SimHandle(self, self.client.handle(id))
+
+    def dispatch(self, event: events.Event) -> list[SimHandle[Any]]:
+        """Deliver an event to the App's triggers (`App.on`); the runs it started. Raises EventRefused."""
+        ids = self._outside(lambda client: events.dispatch(client, self.app, event))
+        return [self.handle(id) for id in ids]
 
     def resolve(self, id: str, value: Any = None) -> PromiseView:
         """Settle a promise with a value. Raises NotFound, AlreadySettled, NotSerializable."""
