@@ -247,6 +247,5 @@ async def reply(folder: Path) -> None:
 
 def test_it_survives_a_crash_at_every_point() -> None:
     app.provide(World())
-    settle = {"{id}.2": "Basel", "{id}.9": "the Grand", "{id}.14": "yes"}
 
-    survives(app, plan_trip, "Rome", result=expected(), settle=settle)
+    survives(app, plan_trip, "Rome", 2, result=expected()[:6], settle={"{id}.2": "Basel"})
