@@ -54,6 +54,15 @@ def child_prefix(parent: str, generation: int = 1) -> str:
     return f"{parent}." if generation == 1 else f"{parent}.g{generation}."
 
 
+def after(prefix: str) -> str | None:
+    """The smallest text above every text that begins with `prefix`; None when there is none."""
+    for end in range(len(prefix), 0, -1):
+        code = ord(prefix[end - 1]) + 1
+        if code <= 0x10FFFF:
+            return prefix[: end - 1] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
+    return None
+
+
 def detached_id(parent: str, operation: str) -> str:
     """The id of a detached root: dot-free, of constant length down a chain, under the caller's prefix (rule I3).
 

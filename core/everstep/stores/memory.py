@@ -55,7 +55,7 @@ class MemoryStore:
         return sorted(due, key=lambda entry: (entry.due, entry.id))[:limit]
 
     async def find(self, query: Query) -> Page:
-        rows = [self._rows[id] for id in sorted(self._rows) if _matches(self._rows[id], query)]
+        rows = [self._rows[id] for id in sorted(self._rows) if matches(self._rows[id], query)]
         page = rows[: query.limit]
         return Page(page, page[-1].id if len(rows) > len(page) else None)
 
@@ -89,7 +89,8 @@ class MemoryStore:
             del self._origins[origin_of(id)]
 
 
-def _matches(row: Row, query: Query) -> bool:
+def matches(row: Row, query: Query) -> bool:
+    """Whether a search finds a row: what every store's search means."""
     tags = json.loads(row.tags) if row.tags is not None and query.tags else {}
     return (
         (query.cursor is None or row.id > query.cursor)

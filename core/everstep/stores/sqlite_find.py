@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from everstep.ids import after
 from everstep.ports import Query
 from everstep.promise import Kind, State
 
@@ -26,7 +27,7 @@ def find_sql(query: Query, columns: str) -> tuple[str, list[Any]]:
     if query.prefix:
         require("id >= ?", query.prefix)
         require("substr(id, 1, ?) = ?", len(query.prefix), query.prefix)
-        end = _after(query.prefix)
+        end = after(query.prefix)
         if end is not None:
             require("id < ?", end)
     if query.kinds == (Kind.SCHEDULE,):
@@ -58,15 +59,6 @@ def _states(query: Query) -> list[str]:
     if not query.roots:
         return []
     return [state.value for state in State if query.settled_before is None or state is not State.PENDING]
-
-
-def _after(prefix: str) -> str | None:
-    """The smallest text above every text that begins with `prefix`; None when there is none."""
-    for end in range(len(prefix), 0, -1):
-        code = ord(prefix[end - 1]) + 1
-        if code <= 0x10FFFF:
-            return prefix[: end - 1] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
-    return None
 
 
 def has_tags(text: str | None, wanted: str) -> bool:
