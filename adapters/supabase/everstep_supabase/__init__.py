@@ -1,7 +1,4 @@
-"""Everstep on Postgres and Supabase, with one SQL migration as the store and pg_cron with pg_net as the waker.
-
-Not implemented yet: the package reserves the name and the place. See README.md beside this folder.
-"""
+"""Everstep on Postgres and Supabase, with one SQL migration as the store and pg_cron with pg_net as the waker."""
 
 from __future__ import annotations
 
