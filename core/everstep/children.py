@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .clock import NEVER
 from .errors import Conflict, LeaseLost
 from .operation import DurableFuture
-from .promise import TARGET, Kind, Record, State, Task, TaskState, from_row, is_local
+from .promise import TARGET, Kind, Record, State, Task, TaskState, from_row, group_of, is_local
 from .recording import Ready, Recorder
 from .starts import Work, root_record, work_of
 
@@ -52,7 +52,7 @@ class Children:
         tags = dict(op.options.tags or {})
         task = None
         if op.kind == Kind.RPC:
-            tags[TARGET] = op.options.target or parent.tags.get(TARGET, self._driver.app.target)
+            tags[TARGET] = self._target(op)
             task = Task(TaskState.PENDING, retry_at=now)
         return Record(
             op.key,
@@ -151,8 +151,16 @@ class Children:
 
     def _work(self, op: DurableFuture[Any]) -> Work:
         work = work_of(self._driver.app, op.name, op.info, op.args, op.kwargs, op.options.target)
-        target = self._holding.record.tags.get(TARGET)
-        return work._replace(target=target) if op.options.target is None and target is not None else work
+        return work._replace(target=self._target(op))
+
+    def _target(self, op: DurableFuture[Any]) -> str:
+        """Who carries out an invocation: who was asked for, else the workflow's own App, else the group at work."""
+        if op.options.target is not None:
+            return op.options.target
+        workflow = op.info.workflow if op.info is not None else None
+        if workflow is not None and workflow.app is not self._driver.app:
+            return workflow.app.target
+        return group_of(self._holding.record.tags.get(TARGET, self._driver.app.target))
 
     async def cancel(self, ops: Iterable[DurableFuture[Any]]) -> None:
         """A cancelled future settles its promise as cancelled; one that is settled by now stays as it is."""

@@ -30,7 +30,10 @@ from .promise import (
     Task,
     TaskState,
     from_row,
+    group_of,
+    is_ours,
     leaves,
+    member_of,
     project,
     satisfied,
     settled,
@@ -92,6 +95,9 @@ class Kept:
         return task.state is TaskState.SUSPENDED and task.version == self.version and task.generation == self.generation
 
 
+_ADVICE = 1_000
+"""Milliseconds for which work that prefers one member of a group is left to it by the others."""
+
 _GRACE = 12
 """How often a message is sent back that is ahead of the store: about five minutes in all (rule W2)."""
 
@@ -111,6 +117,7 @@ class Driver:
         cache: how many suspended bodies are kept warm.
         fold_after: by how many deliveries history must have grown to be folded, when a run is put down.
         use_threads: run blocking steps beside the loop: "never", "auto" (when others run too) or "always".
+        member: which member of its group this is, for targets that prefer one; None takes everything.
         dead: tells of a holder's pid that it is certainly dead.
         tell: is told of what happens, for people and tests.
         tells_steps: whether it wants to hear of each step and each delivery.
@@ -135,6 +142,7 @@ class Driver:
         cache: int = 64,
         fold_after: int = 512,
         use_threads: str = "never",
+        member: str | None = None,
         dead: Callable[[str], bool] | None = None,
         tell: Tell | None = None,
         tells_steps: bool = True,
@@ -157,6 +165,7 @@ class Driver:
         self.tells_steps = tell is not None and tells_steps
         self.fold_after = fold_after
         self._use_threads = use_threads
+        self._member = member
         self._dead = dead
         self._cache: OrderedDict[str, Kept] = OrderedDict()
         self._cache_size = cache
@@ -168,9 +177,14 @@ class Driver:
         return self._codec if self._codec is not None else self.app.codec
 
     def mine(self, record: Record) -> bool:
-        """Whether a task is addressed to this App."""
+        """Whether a task is addressed to this App's group."""
         target = record.tags.get(TARGET)
-        return target is not None and (target == self.app.target or target == "everstep://")
+        return target is not None and group_of(target) in (self.app.target, "everstep://")
+
+    def prefers_another(self, record: Record) -> bool:
+        """Whether a task is addressed to another member of this group."""
+        wanted = member_of(record.tags.get(TARGET, ""))
+        return self._member is not None and wanted not in ("", self._member)
 
     def out_of_time(self) -> bool:
         return self.remaining is not None and self.remaining() <= self.margin
@@ -221,7 +235,11 @@ class Driver:
         record = from_row(row)
         task = record.task
         assert task is not None
-        if project(record, now).state is not State.PENDING or not self.mine(record):
+        if project(record, now).state is not State.PENDING:
+            return await self._fire(wake, row, now)
+        if not self.mine(record):
+            if self.waker.by_row and is_ours(record.tags.get(TARGET, "")):
+                return DONE  # the App it is addressed to reads the same rows; to offer it would put it off
             return await self._fire(wake, row, now)
         if wake.version > task.version:
             return self._not_yet(now, attempt)
@@ -242,6 +260,8 @@ class Driver:
                     return None
             case TaskState.PENDING if task.retry_at is not None and task.retry_at > now:
                 return self._early(wake, row, task.version)
+            case TaskState.PENDING if self.prefers_another(record) and now < (row.due or now) + _ADVICE:
+                return DONE if self.waker.by_row else Retry((row.due or now) + _ADVICE)
             case TaskState.SUSPENDED:
                 foreign = await self._foreign(record, now)
                 if not self._satisfied(record, rows, foreign, now):

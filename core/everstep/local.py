@@ -54,6 +54,7 @@ class Runtime:
         steps_per_invocation: end an invocation after so many checkpoints; None: when the body waits.
         on_event: is told of what happens.
         threads: run blocking steps beside the loop: "never", "auto" (when others run too) or "always".
+        member: the name of this worker in its App's group, for targets that prefer one (`everstep://<app>/<member>`).
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Runtime:
         on_event: Callable[[Event], None] | None = None,
         clock: Clock | None = None,
         threads: str = "auto",
+        member: str | None = None,
     ) -> None:
         self.app = app
         self.clock: Clock = clock if clock is not None else SystemClock()
@@ -96,6 +98,7 @@ class Runtime:
             steps_per_invocation=steps_per_invocation,
             moment=20,
             use_threads=threads,
+            member=member,
             dead=self._is_dead,
             tell=self._tell,
             tells_steps=on_event is not None,
@@ -201,7 +204,8 @@ class Runtime:
     async def _due(self, until: int, watched: set[str] | None) -> list[Due]:
         """What is due: anything, or of the watched ones alone, however many others there are."""
         if watched is None:
-            return await self.store.due(until, 4 * self._concurrency)
+            # What was put off stands at the head of the line, perhaps for long: another App's work is never done here.
+            return await self.store.due(until, 4 * self._concurrency + len(self._not_before))
         rows = await self.store.load(sorted(watched))
         watched.intersection_update(id for id in rows if rows[id].due is not None or rows[id].state == "pending")
         return sorted([Due(row.id, row.due) for row in rows.values() if row.due is not None and row.due <= until],

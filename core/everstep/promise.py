@@ -193,6 +193,24 @@ RETENTION = "everstep:retention"
 """Tag that holds how long a settled root is kept, in milliseconds (rule T1)."""
 
 
+_OURS = "everstep://"
+
+
+def group_of(target: str) -> str:
+    """The group a target addresses. `everstep://<app>/<member>` addresses the App's whole group; see `member_of`."""
+    return target[: (target + "/").index("/", len(_OURS))] if target.startswith(_OURS) else target
+
+
+def member_of(target: str) -> str:
+    """The member of its group that a target prefers, "" for none. Advice: when that one does not come, others do."""
+    return target[len(group_of(target)) + 1 :] if target.startswith(_OURS) else ""
+
+
+def is_ours(target: str) -> bool:
+    """Whether an App carries out what is addressed so, rather than a worker of the protocol."""
+    return target.startswith(_OURS)
+
+
 def is_timer(tags: Tags) -> bool:
     return tags.get(TIMER) == "true"
 

@@ -132,6 +132,7 @@ def crash_everywhere(
     steps_per_invocation: int | None = _BOTH,
     variants: Sequence[Variant] = ("crash", "duplicate", "late"),
     single_writer: bool = True,
+    others: Sequence[App] = (),
     settle: Mapping[str, Any] | None = None,
     script: Callable[[Simulation, SimHandle[Any]], object] | None = None,
     setup: Callable[[], object] | None = None,
@@ -149,6 +150,7 @@ def crash_everywhere(
         steps_per_invocation: None or a number; both None and 1 unless given.
         variants: what happens at a point; see the module.
         single_writer: False for a store that checks neither guards nor soft fences.
+        others: Apps with functions of their own on the same store.
         settle: promises to resolve from outside as soon as they are pending: id (`{id}` stands for the run's) to value.
         script: called whenever nothing is left to do at the present instant; may settle, and may let time pass.
         setup: called before every run; resets what stands in for the outside world.
@@ -166,7 +168,9 @@ def crash_everywhere(
         modes = ("rows", "queue") if single_writer else ("queue",)
     chosen: tuple[int | None, ...] = (None, 1) if steps_per_invocation is _BOTH else (steps_per_invocation,)
     first: tuple[Any, ...] | None = None
-    visits = _Visits(app, workflow, args, kwargs, settle or {}, script, setup, check, id, lease, limit, single_writer)
+    visits = _Visits(
+        app, workflow, args, kwargs, settle or {}, script, setup, check, id, lease, limit, single_writer, others
+    )
     for mode in modes or ():
         for steps in chosen:
             plan = _Visitor()
@@ -229,6 +233,7 @@ class _Visits:
         lease: Seconds,
         limit: Seconds,
         single_writer: bool,
+        others: Sequence[App],
     ) -> None:
         self.app = app
         self.workflow = workflow
@@ -242,6 +247,7 @@ class _Visits:
         self.lease = lease
         self.limit = milliseconds(limit, "limit")
         self.single_writer = single_writer
+        self.others = others
 
     def run(
         self, visitor: _Visitor, mode: Mode, steps: int | None, report: Report
@@ -256,6 +262,7 @@ class _Visits:
             lease=self.lease,
             director=visitor,
             single_writer=self.single_writer,
+            others=self.others,
         )
         visitor.sim = sim
         witness = Witness(sim.world)

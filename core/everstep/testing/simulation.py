@@ -7,7 +7,7 @@ three years are as fast as their wake-ups are few. The same App, seed and calls 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
@@ -150,7 +150,8 @@ class Simulation:
     Args:
         app: what runs.
         seed: of everything that is left to chance; the same seed gives the same history.
-        instances: how many processes of the function take deliveries.
+        instances: how many processes of the function take deliveries, of each App.
+        others: Apps with functions of their own on the same store: what `options(target=)` addresses to them is theirs.
         faults: what goes wrong and how often; None: nothing does.
         steps_per_invocation: end an invocation after so many checkpoints; None: when the body waits.
         mode: "rows": a scheduler reads the store's due rows; "queue": a durable message queue alone, which is stricter.
@@ -168,6 +169,7 @@ class Simulation:
         seed: int = 0,
         *,
         instances: int = 1,
+        others: Sequence[App] = (),
         faults: Faults | None = None,
         steps_per_invocation: int | None = None,
         mode: Mode = "rows",
@@ -191,6 +193,7 @@ class Simulation:
             app,
             seed=seed,
             instances=instances,
+            others=others,
             mode=mode,
             lease=milliseconds(lease, "lease"),
             single_writer=single_writer,

@@ -19,7 +19,7 @@ from everstep.errors import InvalidArgument, PlatformError
 from everstep.ids import origin_of
 from everstep.kernel import Config
 from everstep.ports import Commit, Due, Page, Query, Refused, Wake
-from everstep.promise import Row
+from everstep.promise import TARGET, Row, from_row, group_of
 from everstep.service import Service
 from everstep.stores.memory import MemoryStore
 
@@ -149,10 +149,11 @@ class Caller:
 
 
 class Instance(Caller):
-    """One instance of the function."""
+    """One instance of the function of an App."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, app: App) -> None:
         super().__init__(world, name)
+        self.app = app
         self.started = 0
         self.driver: Driver = world.make_driver(self)
 
@@ -261,6 +262,7 @@ class World:
 
     Args:
         mode: "queue" or "rows", the model of the platform.
+        others: Apps with functions of their own on the same store, each called for what is addressed to it.
         lease: milliseconds.
         single_writer: False for a store that checks neither guards nor soft fences.
         options: passed on to each Driver.
@@ -272,6 +274,7 @@ class World:
         *,
         seed: int = 0,
         instances: int = 1,
+        others: Sequence[App] = (),
         mode: str = "rows",
         lease: int = 60_000,
         single_writer: bool = True,
@@ -284,6 +287,7 @@ class World:
         if mode == "rows" and not single_writer:
             raise InvalidArgument("a platform that reads the store's due rows has a store with a single writer")
         self.app = app
+        self.apps = {one.target: one for one in (app, *others)}
         self.random = Random(seed)
         self.clock = VirtualClock(start_at)
         self.loop: VirtualLoop = VirtualLoop(self.clock)  # type: ignore[abstract]
@@ -321,8 +325,9 @@ class World:
         self.callers: dict[str, Caller] = {}
         self.wanted = instances
         self.instances: list[Instance] = []
-        for _ in range(instances):
-            self.add_instance()
+        for one in self.apps.values():
+            for _ in range(instances):
+                self.add_instance(one)
 
     # Who there is.
 
@@ -336,7 +341,7 @@ class World:
         if budget is not None:
             options["remaining"] = lambda: instance.started + budget - instance.clock.now()
         return Driver(
-            self.app,
+            instance.app,
             instance.store,
             instance.waker,
             instance.clock,
@@ -353,9 +358,9 @@ class World:
         for instance in self.instances:
             chaos.born(instance)
 
-    def add_instance(self) -> Instance:
+    def add_instance(self, app: App | None = None) -> Instance:
         self._named += 1
-        instance = Instance(self, f"i{self._named}")
+        instance = Instance(self, f"i{self._named}", app if app is not None else self.app)
         if self.chaos is not None:
             self.chaos.born(instance)
         self.instances.append(instance)
@@ -472,7 +477,7 @@ class World:
 
     def deliver(self, message: Message) -> None:
         """Call an instance with a message."""
-        instance = self.choose()
+        instance = self.choose(self.app_of(message.wake.id))
         receipt = Receipt(message, 0) if message.gone else self.platform.take(message)
         instance.started = instance.clock.now()
         task = self.loop.create_task(self._deliver(instance, receipt))
@@ -483,13 +488,21 @@ class World:
         """Call an instance directly, with no message behind the call: nobody repeats it (rule W6)."""
         self.deliver(Message(0, wake, self.clock.now(), gone=True))
 
-    def choose(self) -> Instance:
+    def app_of(self, id: str) -> App:
+        """Whose function is called for a record: the one its target names, or the first."""
+        if len(self.apps) == 1:
+            return self.app
+        row = self.store._rows.get(id)
+        target = from_row(row).tags.get(TARGET, "") if row is not None else ""
+        return self.apps.get(group_of(target), self.app)
+
+    def choose(self, app: App) -> Instance:
         self.instances = [one for one in self.instances if one.alive]
-        while len(self.instances) < self.wanted:
-            self.add_instance()
-        ready = [one for one in self.instances if self.chaos is not None or not one.stalled]
+        while sum(one.app is app for one in self.instances) < self.wanted:
+            self.add_instance(app)
+        ready = [one for one in self.instances if one.app is app and (self.chaos is not None or not one.stalled)]
         if not ready:
-            return self.add_instance()
+            return self.add_instance(app)
         return ready[0] if len(ready) == 1 else self.random.choice(ready)
 
     async def _deliver(self, instance: Instance, receipt: Receipt) -> None:
