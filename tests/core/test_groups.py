@@ -1,4 +1,4 @@
-"""Several Apps on one store, and several members of one App: each takes what is addressed to it, and leaves the rest."""
+"""Several Apps on one store, several members of one App: each takes what is addressed to it, and leaves the rest."""
 
 from __future__ import annotations
 
