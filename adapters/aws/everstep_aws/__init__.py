@@ -1,8 +1,28 @@
-"""Everstep on AWS Lambda, with DynamoDB as the store and SQS with EventBridge Scheduler as the waker.
+"""Everstep on AWS Lambda: DynamoDB as the store, SQS with EventBridge Scheduler as the waker.
 
-Not implemented yet: the package reserves the name and the place. See README.md beside this folder.
+Names are imported when they are asked for: a cold start pays for what its invocation uses.
 """
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .store import DynamoStore, open_store
+    from .tables import create_table
+
+__all__ = ["DynamoStore", "create_table", "open_store"]
+
+_WHERE = {
+    "DynamoStore": "store",
+    "create_table": "tables",
+    "open_store": "store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{where}", __name__), name)
