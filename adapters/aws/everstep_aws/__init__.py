@@ -9,13 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .blobs import S3Blobs
     from .store import DynamoStore, open_store
     from .tables import create_table
+    from .waker import SqsWaker
 
-__all__ = ["DynamoStore", "create_table", "open_store"]
+__all__ = ["DynamoStore", "S3Blobs", "SqsWaker", "create_table", "open_store"]
 
 _WHERE = {
     "DynamoStore": "store",
+    "S3Blobs": "blobs",
+    "SqsWaker": "waker",
     "create_table": "tables",
     "open_store": "store",
 }
