@@ -1,8 +1,28 @@
 """Everstep on Google Cloud Functions and Cloud Run, with Firestore as the store and Cloud Tasks as the waker.
 
-Not implemented yet: the package reserves the name and the place. See README.md beside this folder.
+    main = everstep_gcp.handler(app)
+
+Nothing of the vendor's libraries is imported before the first request needs it.
 """
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .auth import Verifier
+from .blobs import CloudStorageBlobs
+from .durable import durable
+from .handler import Function, handler
+from .settings import Settings
+from .store import FirestoreStore, open_store
+from .waker import CloudTasksWaker
+
+__all__ = [
+    "handler",
+    "durable",
+    "Function",
+    "FirestoreStore",
+    "open_store",
+    "CloudTasksWaker",
+    "CloudStorageBlobs",
+    "Settings",
+    "Verifier",
+]

@@ -24,18 +24,22 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 from everstep.errors import InvalidArgument, OutcomeUnknown, StoreUnavailable
-from everstep.ports import Commit, Due, Page, Query, Refused
+from everstep.ports import Commit, Due, Page, Query, Refused, Waker
 from everstep.promise import Row, State
 from everstep.stores.memory import matches
 
 from .names import id_of, name_of
 
 if TYPE_CHECKING:
+    from everstep.codec import Codec
+
     from .connection import Connection
     from .documents import Standing
     from .finding import Searches
 
 COLLECTION = "everstep"
+INLINE = 64 * 1024
+"""Bytes of a payload that stay in the document where there is a bucket: what is written often should be small."""
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 """The environment variable by which every client of Firestore finds an emulator."""
 
@@ -59,6 +63,7 @@ class FirestoreStore:
     Args:
         project, database: where.
         collection: its name. Nothing else may be in it.
+        bucket: of Cloud Storage, for payloads too large for a document; without one they are refused.
         timeout: seconds for each request to the service.
         emulator: `host:port` of an emulator; by default what FIRESTORE_EMULATOR_HOST names, if anything.
     """
@@ -72,18 +77,38 @@ class FirestoreStore:
         database: str = "(default)",
         *,
         collection: str = COLLECTION,
+        bucket: str = "",
         timeout: float = 10.0,
         emulator: str | None = None,
     ) -> None:
         self.project = project
         self.database = f"projects/{project}/databases/{database}"
         self.collection = f"{self.database}/documents/{collection}"
+        self.bucket = bucket
         self._timeout = timeout
         self._emulator = emulator or os.environ.get(EMULATOR) or None
         self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, Connection] = WeakKeyDictionary()
         self._searches: Searches | None = None
         self._known: dict[str, _Known] = {}
         self._settled: tuple[Query, list[str]] | None = None
+
+    def codec(self) -> Codec:
+        """Large payloads go into the bucket, where there is one."""
+        from everstep.codec import Codec
+
+        if not self.bucket:
+            return Codec()
+        from .blobs import CloudStorageBlobs
+
+        return Codec(blobs=CloudStorageBlobs(self.bucket), limit=INLINE)
+
+    def waker(self) -> Waker:
+        """The queue that the environment names; one that refuses where it names none."""
+        from .settings import Settings
+        from .waker import CloudTasksWaker, NoWaker
+
+        settings = Settings.read()
+        return CloudTasksWaker.of(settings) if settings.queue and settings.url else NoWaker()
 
     async def load(self, ids: Sequence[str]) -> dict[str, Row]:
         return {id: found.row for id, found in (await self._get(dict.fromkeys(ids))).items()}
@@ -325,7 +350,8 @@ def _page(rows: list[Row], limit: int) -> Page:
 
 
 def open_store(url: str) -> FirestoreStore:
-    """Open `firestore://project`, or `firestore://project/database`, with `?collection=name` and `?timeout=seconds`.
+    """Open `firestore://project`, or `firestore://project/database`, with `?collection=`, `?bucket=`, `?timeout=`
+    (seconds).
 
     Raises:
         InvalidArgument: the URL is malformed.
@@ -339,10 +365,12 @@ def open_store(url: str) -> FirestoreStore:
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name == "collection" and value and "/" not in value:
             options["collection"] = value
+        elif name == "bucket" and value:
+            options["bucket"] = value
         elif name == "timeout" and value.replace(".", "", 1).isdecimal():
             options["timeout"] = float(value)
         else:
-            raise InvalidArgument(f"{url!r}: {name}={value!r} is no option; there are collection=name, timeout=seconds")
+            raise InvalidArgument(f"{url!r}: {name}={value!r} is no option; there are collection, bucket, timeout")
     for module in ("google", "google.cloud", "google.cloud.firestore_v1"):
         if find_spec(module) is None:
             raise ModuleNotFoundError("No module named 'google.cloud.firestore'", name="google-cloud-firestore")
