@@ -16,7 +16,7 @@ from .ids import check_any, check_root
 from .lifecycle import halt, resume_halted
 from .operation import Completion, failure
 from .ports import Store, Waker
-from .promise import Payload, Record, State, TaskState, from_row, project
+from .promise import Payload, Record, State, TaskState, from_row, group_of, project
 from .protocol import PromiseSettle, ScheduleCreate, ScheduleDelete, ScheduleSearch
 from .registry import App, OnConflict, Seconds, Workflow, milliseconds
 from .service import Service
@@ -249,7 +249,8 @@ class Client:
         self, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: str | None
     ) -> tuple[Work, Workflow[..., Any] | None]:
         if isinstance(workflow, str):
-            info = self.app.find(workflow) if self.app is not None else None
+            ours = self.app is not None and (target is None or group_of(target) == self.app.target)
+            info = self.app.find(workflow) if ours and self.app is not None else None
         elif isinstance(workflow, Workflow):
             info = workflow.app.info(workflow)
         else:

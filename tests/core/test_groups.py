@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from everstep import App, Context, Runtime
+from everstep import App, Context, Runtime, UnknownFunction
 from everstep.local import Event
 from everstep.promise import group_of, is_ours, member_of
 from everstep.testing import Simulation, crash_everywhere
@@ -67,6 +67,15 @@ def test_each_app_runs_what_is_addressed_to_it(mode: object) -> None:
     assert sim.run(sim.start(ask, 4)) == [8, 8, 5]
     assert who["step"] == {"i2"}
     assert who["acquired"] == {"i1", "i2"}
+
+
+def test_a_client_starts_what_only_another_app_knows() -> None:
+    sim = Simulation(front, others=[back])
+    sim.call(lambda client: client.options(id="d", target="everstep://back").start("double", 4))
+    assert sim.run("d") == 8
+
+    with pytest.raises(UnknownFunction):
+        sim.call(lambda client: client.options(target="everstep://front/one").start("double", 4))
 
 
 def test_it_survives_a_crash_at_every_point() -> None:
