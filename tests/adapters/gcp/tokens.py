@@ -35,13 +35,13 @@ class Keys:
         self.certificates = {id: made.public_bytes(encoding).decode()}
         self._signer = crypt.RSASigner.from_string(private, id)
 
-    def token(self, email: str, audience: str, **claims: Any) -> str:
+    def token(self, account: str, audience: str, **claims: Any) -> str:
         """An identity token; `claims` replace what it says."""
         now = int(time.time())
         usual = {
             "iss": "https://accounts.google.com",
             "aud": audience,
-            "email": email,
+            "email": account,
             "email_verified": True,
             "sub": "1",
             "iat": now - 1,
