@@ -97,6 +97,11 @@ class Signature:
         return hints
 
     @property
+    def returns(self) -> Any:
+        """The annotation of the value in the end: what a generator returns, what an awaitable gives."""
+        return _awaited(self.hints.get("return", Any))
+
+    @property
     def unresolved(self) -> dict[str, str]:
         """The text of annotations that name nothing at run time, by parameter name or `return`."""
         _ = self.hints
@@ -258,7 +263,7 @@ class Signature:
 
     def _result_coercer(self) -> Coercer | None:
         if not self._result_ready:
-            self._result = coercer(_awaited(self.hints.get("return", Any)))
+            self._result = coercer(self.returns)
             self._result_ready = True
         return self._result
 

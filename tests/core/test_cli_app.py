@@ -122,8 +122,8 @@ def test_a_template_that_cannot_be_made_is_named(cli: Cli, arguments: tuple[str,
     assert not Path("x").exists()
 
 
-def test_mcp_is_announced_as_later(cli: Cli) -> None:
-    assert "later release" in cli("mcp", cli.app, code=2).err
+def test_mcp_offers_something(cli: Cli) -> None:
+    assert "name an App to offer, or --bash, or both" in cli("mcp", code=2).err
 
 
 @pytest.mark.parametrize("arguments", [("nope",), ("run",), ("get",), ("ls", "--limit", "0"), ("--nope",)])
@@ -136,7 +136,7 @@ def test_help_names_every_command_of_the_contract(cli: Cli) -> None:
 
     for name in (
         *("new", "dev", "run", "start", "get", "resolve", "reject", "cancel", "tree", "ls", "schedule"),
-        *("verify", "sweep", "cost", "check", "mcp", "halt", "continue"),
+        *("verify", "sweep", "cost", "check", "mcp", "bash", "halt", "continue"),
     ):
         assert f"\n  {name} " in text
         cli(name, "--help")

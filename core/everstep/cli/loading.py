@@ -9,9 +9,13 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from everstep.errors import UsageError
 from everstep.registry import App
+
+if TYPE_CHECKING:
+    from everstep.mcp import Tools
 
 
 class CannotLoad(UsageError):
@@ -26,6 +30,23 @@ def load_app(target: str) -> App:
     Raises:
         CannotLoad: there is no such module or attribute, importing it failed, or it is no App.
     """
+    value, place, attribute, module = _load(target)
+    if not isinstance(value, App):
+        raise CannotLoad(f"{place}:{attribute} is {_kind(value)}, not an App{_suggest(place, module)}")
+    return value
+
+
+def load_tools(target: str) -> App | Tools:
+    """The same for what `everstep mcp` offers: an App, or `everstep.mcp.Tools`. Raises CannotLoad."""
+    from everstep.mcp.tools import Tools
+
+    value, place, attribute, module = _load(target)
+    if not isinstance(value, App | Tools):
+        raise CannotLoad(f"{place}:{attribute} is {_kind(value)}, neither an App nor Tools{_suggest(place, module)}")
+    return value
+
+
+def _load(target: str) -> tuple[object, str, str, ModuleType]:
     place, _, attribute = target.rpartition(":") if ":" in target[2:] else (target, "", "")
     if place.endswith(".py"):
         module = _from_file(place)
@@ -38,10 +59,11 @@ def load_app(target: str) -> App:
         if not hasattr(value, name):
             raise CannotLoad(f"{place} has no attribute {name!r}{_suggest(place, module)}")
         value = getattr(value, name)
-    if not isinstance(value, App):
-        kind = "an App class" if value is App else f"a {type(value).__name__}"
-        raise CannotLoad(f"{place}:{attribute or 'app'} is {kind}, not an App{_suggest(place, module)}")
-    return value
+    return value, place, attribute or "app", module
+
+
+def _kind(value: object) -> str:
+    return "an App class" if value is App else f"a {type(value).__name__}"
 
 
 def _suggest(place: str, module: ModuleType) -> str:

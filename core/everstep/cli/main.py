@@ -14,7 +14,7 @@ import click
 from everstep.cli import version
 from everstep.errors import EverstepError
 
-from . import look, settle, work
+from . import look, settle, tools, work
 from .options import DONE, PENDING, USAGE
 
 
@@ -31,7 +31,7 @@ def group() -> None:
 COMMANDS = (
     *(work.new, work.dev, work.run_command, work.start, work.schedule),
     *(look.get, look.tree, look.ls, settle.resolve, settle.reject, settle.cancel, settle.halt, settle.continue_),
-    *(look.verify, look.sweep, look.cost, look.check, work.mcp),
+    *(look.verify, look.sweep, look.cost, look.check, tools.mcp, tools.bash),
 )
 for command in COMMANDS:
     group.add_command(command)

@@ -29,7 +29,7 @@ class CannotListen(UsageError):
     """The address cannot be had; the message names it."""
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Signals are ours: the runtime and the streams of the live page must end with the server."""
 
     @contextlib.contextmanager
@@ -39,12 +39,12 @@ class _Server(uvicorn.Server):
 
 async def serve(app: App, url: str, host: str, port: int, console: Console, *, quiet: bool) -> int:
     """Serve until SIGINT or SIGTERM. Raises CannotListen."""
-    listener = _listen(host, port)
+    listener = listen(host, port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    log = None if quiet else _Log(console)
+    log = None if quiet else EventLog(console)
     async with Runtime(app, url, on_event=log) as runtime:
         if log is not None:
             log.runtime = runtime
@@ -53,10 +53,10 @@ async def serve(app: App, url: str, host: str, port: int, console: Console, *, q
             app,
             auth=os.environ.get("EVERSTEP_TOKEN") or None,
             secret=os.environ.get("EVERSTEP_SECRET") or None,
-            hosts=_names(host),
+            hosts=local_names(host),
         )
         config = uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=GRACE, lifespan="off")
-        server = _Server(config)
+        server = Server(config)
         web = asyncio.create_task(server.serve(sockets=[listener]))
         work = asyncio.create_task(runtime.serve())
         stopping = asyncio.create_task(stop.wait())
@@ -76,7 +76,8 @@ async def serve(app: App, url: str, host: str, port: int, console: Console, *, q
     return 0
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -86,7 +87,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-def _names(host: str) -> tuple[str, ...] | None:
+def local_names(host: str) -> tuple[str, ...] | None:
     """On this machine alone, only its own names are served: a page of another site cannot pose as one of them."""
     try:
         local = host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -100,14 +101,14 @@ def _announce(app: App, url: str, host: str, port: int, console: Console) -> Non
     names = ", ".join(sorted(one.name for one in app.workflows)) or "none"
     console.print(f"Everstep serves {app.name} on http://{shown}:{port}/", style="bold", markup=False)
     console.print(f"store {clean(url)}, workflows: {clean(names)}; Ctrl-C stops", style="bright_black", markup=False)
-    if _names(host) is None and not os.environ.get("EVERSTEP_TOKEN"):
+    if local_names(host) is None and not os.environ.get("EVERSTEP_TOKEN"):
         console.print(
             "anyone who reaches this address can start and settle runs; set EVERSTEP_TOKEN to ask for a token",
             style="yellow",
         )
 
 
-class _Log:
+class EventLog:
     """One line for what a person looks up from work for: ends, halts, trouble."""
 
     def __init__(self, console: Console) -> None:

@@ -269,13 +269,3 @@ def schedule_remove(id: str, store: str, as_json: bool) -> int:
         return DONE
 
     return asked(work, store)
-
-
-@click.command("mcp")
-@click.argument("target", metavar="MODULE:APP")
-@common
-def mcp(target: str, as_json: bool) -> int:
-    """Offer workflows as tools over the Model Context Protocol (a later release)."""
-    raise click.ClickException(
-        "everstep mcp comes with a later release; until then, POST /workflows/{name} starts a run"
-    )

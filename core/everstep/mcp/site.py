@@ -1,0 +1,108 @@
+"""The streamable HTTP transport as an ASGI application that needs no care: it starts with the first request, or with
+the lifespan where it gets one, and holds no sessions, so that a client of an instance that is gone goes on with the
+next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+
+from everstep.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+
+class Site:
+    """An ASGI application; `everstep.mcp.asgi` documents its arguments."""
+
+    def __init__(self, server: Server[Any], path: str, auth: str | None, hosts: Sequence[str] | None) -> None:
+        if auth == "":
+            raise InvalidArgument("auth is an empty token, which would let everybody pass; leave it out to mean that")
+        self.server = server
+        self._path = path.rstrip("/") or "/"
+        self._auth = auth
+        self._security = None if hosts is None else _only(hosts)
+        self._manager: StreamableHTTPSessionManager | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/") or "/"
+        if path != self._path:
+            await _problem(404, f"there is nothing at {path}; tools are served at {self._path}")(scope, receive, send)
+            return
+        if self._auth is not None and not self._may_pass(Headers(scope=scope)):
+            answer = _problem(401, "a valid bearer token is needed", {"www-authenticate": "Bearer"})
+            await answer(scope, receive, send)
+            return
+        manager = await self.start()
+        await manager.handle_request(scope, receive, send)
+
+    def _may_pass(self, headers: Headers) -> bool:
+        assert self._auth is not None
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode(errors="replace"), self._auth.encode())
+        return scheme.lower() == "bearer" and same
+
+    async def start(self) -> StreamableHTTPSessionManager:
+        """Begin to serve, if that was not done yet."""
+        if self._manager is None:
+            self._manager = manager = StreamableHTTPSessionManager(
+                self.server, stateless=True, security_settings=self._security
+            )
+            ready = asyncio.Event()
+
+            async def run() -> None:
+                async with manager.run():
+                    ready.set()
+                    await self._stop.wait()
+
+            self._running = asyncio.create_task(run())
+            self._ready = ready
+        await self._ready.wait()
+        return self._manager
+
+    async def close(self) -> None:
+        """End every call that is held open; runs go on."""
+        self._stop.set()
+        if self._running is not None:
+            await self._running
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _only(hosts: Sequence[str]) -> TransportSecuritySettings:
+    shown = [f"[{host}]" if ":" in host else host for host in hosts]
+    return TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=[name for host in shown for name in (host, f"{host}:*")],
+        allowed_origins=[f"{scheme}://{name}" for host in shown for name in (host, f"{host}:*")
+                         for scheme in ("http", "https")],
+    )  # fmt: skip
+
+
+def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    body = {"status": status, "detail": detail}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
