@@ -45,6 +45,10 @@ SYSTEMS = (
     48,
     49,
     50,
+    51,
+    52,
+    53,
+    54,
 )
 """Those that run on the embedded store alone."""
 
