@@ -17,6 +17,7 @@ from .events import Event, dispatch
 from .ids import check_any
 from .ports import Wake
 from .promise import State, TaskState, from_row, project
+from .service import Deliver
 
 if TYPE_CHECKING:
     from .client import Client
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 _remaining: ContextVar[Callable[[], int] | None] = ContextVar("everstep_remaining", default=None)
 _FAR = 2**53
+
+
+def _push(client: Client) -> Deliver:
+    """Nobody's connection is held where the platform calls, and nothing goes on when a call is over."""
+    from .http.messages import Messenger
+
+    return Messenger(clock=client.clock)
 
 
 class Host:
@@ -42,6 +50,7 @@ class Host:
         cache: how many suspended bodies are kept warm.
         tell: is told of what happens: `acquired`, `replayed`, `step`, `failed`, `suspended`, `settled`, `halted`, ...
         tells_steps: whether it wants to hear of each step.
+        messages: how workers and listeners that are no Apps of ours get their messages; by default they are pushed.
     """
 
     def __init__(
@@ -58,9 +67,12 @@ class Host:
         cache: int = 64,
         tell: Tell | None = None,
         tells_steps: bool = False,
+        messages: Deliver | None = None,
     ) -> None:
         self.app = app
         self.client = client
+        if messages is not None or client.service.deliver is None:
+            client.service.deliver = messages if messages is not None else _push(client)
         self.driver = Driver(
             app,
             client.store,

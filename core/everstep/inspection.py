@@ -9,6 +9,7 @@ from .clock import NEVER, to_datetime
 from .codec import Codec
 from .errors import DecodeError, InvalidArgument, NotFound
 from .folding import folded_records
+from .operation import decode_call
 from .ports import Query
 from .promise import Kind, Record, Schedule, State, TaskState, due_at, from_row, leaves, project
 from .recording import ERROR
@@ -26,11 +27,12 @@ async def view_of(record: Record, codec: Codec) -> PromiseView:
     value: Any = None
     error: dict[str, Any] | None = None
     try:
-        call = codec.decode(await codec.internalize(record.param))
-        if isinstance(call, list) and call and isinstance(call[0], str):
-            name, args, kwargs = call[0], call[1], call[2] if len(call) > 2 else {}
-        elif call is not None:
-            args = [call]
+        stored = codec.decode(await codec.internalize(record.param))
+        call = decode_call(stored)
+        if call is not None:
+            name, args, kwargs, _ = call
+        elif stored is not None:
+            args = [stored]
     except DecodeError as problem:
         name, args = "?", [str(problem)]
     try:

@@ -26,7 +26,7 @@ from .holding import Holding
 from .ids import child_prefix, origin_of
 from .journal import Journal, fresh, unhurried_collector
 from .lifecycle import continue_as_new, fulfill, suspend
-from .operation import Completion, DurableFuture, encode_call
+from .operation import Completion, DurableFuture, decode_call, encode_call
 from .ports import Guard
 from .promise import EMPTY, Kind, Record, Row, State, from_row, leaves, make, project, satisfied
 from .recording import Ready, Recorder
@@ -125,9 +125,12 @@ class Invocation:
     async def _replay(self) -> Body:
         """Build the body and run it through its history."""
         record, task, journal = self.holding.record, self.holding.task, self.journal
-        call = self._codec.decode(await self._codec.internalize(task.carried or record.param))
-        info = self._function(call)
-        args, kwargs = info.signature.coerce_args(call[1], call[2] if len(call) > 2 else {})
+        call = decode_call(self._codec.decode(await self._codec.internalize(task.carried or record.param)))
+        if call is None:
+            raise DecodeError(f"{self.id}: its record holds no call of a function")
+        app = self.driver.app
+        info = app.as_workflow(app.find(call.name, call.version if app.is_workflow(call.name) else None))
+        args, kwargs = info.signature.coerce_args(call.args, call.kwargs)
         self.body = body = Body(
             self.driver.app,
             info,
@@ -153,13 +156,6 @@ class Invocation:
         await self._fold(body)
         self.driver.tell("replayed", self.id, deliveries=len(journal.history), inbox=len(segment.inbox))
         return body
-
-    def _function(self, call: Any) -> FunctionInfo:
-        if not isinstance(call, list) or not call or not isinstance(call[0], str):
-            raise DecodeError(f"{self.id}: its record holds no call of a function")
-        app = self.driver.app
-        version = call[3] if len(call) > 3 else 1
-        return app.as_workflow(app.find(call[0], version if app.is_workflow(call[0]) else None))
 
     def _resume(self, kept: Kept) -> Body:
         """Go on with a body that was kept: no replay, only what arrived."""

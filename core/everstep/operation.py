@@ -168,6 +168,35 @@ def encode_call(
     return codec.encode_plain(call, f"arguments of {name}()")
 
 
+class Call(NamedTuple):
+    """A call as it was stored."""
+
+    name: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    version: int = 1
+
+
+def decode_call(stored: Any) -> Call | None:
+    """A decoded call: of ours (`encode_call`), or of an official SDK (`func`, `args`); None for anything else."""
+    match stored:
+        case [str() as name, list() as args]:
+            return Call(name, args, {})
+        case [str() as name, list() as args, dict() as kwargs]:
+            return Call(name, args, kwargs)
+        case [str() as name, list() as args, dict() as kwargs, int() as version]:
+            return Call(name, args, kwargs, version)
+        case {"func": str() as name}:
+            args, kwargs, version = stored.get("args"), stored.get("kwargs"), stored.get("version")
+            return Call(
+                name,
+                args if isinstance(args, list) else [],
+                kwargs if isinstance(kwargs, dict) else {},
+                version if isinstance(version, int) and version > 0 else 1,
+            )
+    return None
+
+
 def failure(state: State, value: Any, id: str) -> Exception:
     """The exception a settled promise stands for; `value` is plain JSON."""
     if state is State.TIMEDOUT:

@@ -41,10 +41,13 @@ class PromiseRegisterListener(NamedTuple):
 
 
 class PromiseSearch(NamedTuple):
+    """`prefix`, here and in the other searches, is never the client's: it is what the caller may see (of the id)."""
+
     state: State | None = None
     tags: Tags = NO_TAGS
     limit: int = 100
     cursor: str | None = None
+    prefix: str = ""
 
 
 class TaskGet(NamedTuple):
@@ -109,6 +112,7 @@ class TaskSearch(NamedTuple):
     state: TaskState | None = None
     limit: int = 100
     cursor: str | None = None
+    prefix: str = ""
 
 
 class ScheduleGet(NamedTuple):
@@ -132,6 +136,7 @@ class ScheduleSearch(NamedTuple):
     tags: Tags = NO_TAGS
     limit: int = 100
     cursor: str | None = None
+    prefix: str = ""
 
 
 PromiseRequest = (

@@ -2,18 +2,24 @@
 
 On the wire a payload's data is base64. What decodes to text, and back to the same base64, is stored as that text, so
 that a Python workflow and a client in another language read each other's values; anything else is stored as it came,
-marked by a header that never leaves again. So every payload comes back exactly as it went in.
+marked by a header that never leaves again. So every payload comes back exactly as it went in, but for two that the
+official SDKs write in another way than we do, where they are the ones to read it: the call of a function that they are
+to carry out, and the failure of one that we did.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
 from typing import Any
 
-from .promise import NO_TAGS, Payload, Record, Schedule, Tags
+from .operation import decode_call
+from .promise import NO_TAGS, TARGET, Kind, Payload, Record, Schedule, State, Tags
 
 OPAQUE = "everstep:opaque"
+OURS = "everstep://"
+"""What the target of a run of ours begins with; any other is carried out by a client of the protocol."""
 
 
 def promise_json(record: Record) -> dict[str, Any]:
@@ -21,8 +27,8 @@ def promise_json(record: Record) -> dict[str, Any]:
     data: dict[str, Any] = {
         "id": record.id,
         "state": record.state.value,
-        "param": to_wire(record.param),
-        "value": to_wire(record.value),
+        "param": to_wire(_call(record)),
+        "value": to_wire(_failure(record)),
         "tags": dict(record.tags),
         "timeoutAt": record.timeout_at,
         "createdAt": record.created_at,
@@ -64,6 +70,44 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
     if schedule.last_run_at is not None:
         data["lastRunAt"] = schedule.last_run_at
     return data
+
+
+def _call(record: Record) -> Payload:
+    """The call that a client of an official SDK is asked to carry out, as it expects one."""
+    param = record.param
+    target = record.tags.get(TARGET, OURS)
+    if record.kind == Kind.FOREIGN or target.startswith(OURS) or param.headers or not param.data:
+        return param
+    call = decode_call(_loads(param.data))
+    if call is None:
+        return param
+    data: dict[str, Any] = {"func": call.name, "args": call.args, "version": call.version}
+    if call.kwargs:
+        data["kwargs"] = call.kwargs
+    return Payload(_dumps(data))
+
+
+def _failure(record: Record) -> Payload:
+    """The failure of a run of ours, in a form that becomes an Error with a name and a message elsewhere."""
+    value = record.value
+    target = record.tags.get(TARGET, "")
+    if record.state is not State.REJECTED or not target.startswith(OURS) or value.headers or not value.data:
+        return value
+    error = _loads(value.data)
+    if not isinstance(error, dict) or "type" not in error or "message" not in error or "__type" in error:
+        return value
+    return Payload(_dumps({"__type": "error", "name": error["type"], **error}))
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def from_wire(data: str | None, headers: Tags = NO_TAGS) -> Payload:

@@ -8,7 +8,7 @@ means the end.
 from __future__ import annotations
 
 from .ports import Query, Store
-from .promise import Kind, Record, Schedule, State, TaskState, from_row, project, schedule_from
+from .promise import SCHEDULE_PREFIX, Kind, Record, Schedule, State, TaskState, from_row, project, schedule_from
 from .protocol import PromiseSearch, Reply, ScheduleSearch, Search, TaskSearch
 
 _PAGES = 8
@@ -18,7 +18,8 @@ async def search(store: Store, request: Search, now: int) -> Reply:
     """Answer a search. Raises StoreError."""
     match request:
         case PromiseSearch():
-            query = Query(state=_stored(request.state), tags=request.tags, limit=request.limit, cursor=request.cursor)
+            state, tags, limit, cursor, prefix = request
+            query = Query(state=_stored(state), tags=tags, prefix=prefix, limit=limit, cursor=cursor)
             page = await store.find(query)
             shown = [project(from_row(row), now) for row in page.rows if row.kind != Kind.FOLD]
             found = [record for record in shown if request.state is None or record.state is request.state]
@@ -26,7 +27,10 @@ async def search(store: Store, request: Search, now: int) -> Reply:
         case TaskSearch():
             return await _tasks(store, request, now)
         case ScheduleSearch():
-            page = await store.find(Query(kinds=(Kind.SCHEDULE,), limit=request.limit, cursor=request.cursor))
+            within = SCHEDULE_PREFIX + request.prefix
+            page = await store.find(
+                Query(kinds=(Kind.SCHEDULE,), prefix=within, limit=request.limit, cursor=request.cursor)
+            )
             schedules = [schedule_from(row) for row in page.rows]
             return Reply(200, schedules=tuple([one for one in schedules if _tagged(one, request)]), cursor=page.cursor)
 
@@ -48,7 +52,9 @@ async def _tasks(store: Store, request: TaskSearch, now: int) -> Reply:
     cursor = request.cursor
     state = _promise_state(request.state)
     for _ in range(_PAGES):
-        page = await store.find(Query(state=state, limit=request.limit - len(found), cursor=cursor))
+        page = await store.find(
+            Query(state=state, prefix=request.prefix, limit=request.limit - len(found), cursor=cursor)
+        )
         for row in page.rows:
             record = project(from_row(row), now)
             if record.task is not None and (request.state is None or record.task.state is request.state):

@@ -55,10 +55,6 @@ _POLL_LAST = 3_600_000
 _CANCELLED_WITH_IT = (Kind.TIMER, Kind.PROMISE, Kind.RPC, Kind.CHILD, Kind.ROOT)
 
 
-async def _drop(message: Message) -> None:
-    """Nobody listens: an execute is offered again anyway, and a listener can still ask."""
-
-
 def _default_cron(cron: str, after: int) -> int:
     from .cron import next_cron
 
@@ -70,7 +66,9 @@ class Service:
 
     Args:
         next_cron: the calendar; by default the `cronsim` library, loaded when it is first needed.
-        deliver: where messages to workers and listeners elsewhere go; without it they are dropped.
+        deliver: where messages to workers and listeners elsewhere go. Without it an execute is dropped, for it is
+            offered again anyway; and where the store's own rows are the alarm clock, what is owed to listeners is left
+            to whoever serves the store.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class Service:
         *,
         next_cron: NextCron = _default_cron,
         config: Config | None = None,
-        deliver: Deliver = _drop,
+        deliver: Deliver | None = None,
     ) -> None:
         self.store = store
         self.waker = waker
@@ -89,7 +87,7 @@ class Service:
         self.config = config if config is not None else Config()
         self.writer = Writer(store, waker, clock, settle_delay=self.config.settle_delay)
         self._next_cron = next_cron
-        self._deliver = deliver
+        self.deliver = deliver
 
     async def perform(self, request: Request) -> Reply:
         """Carry out a request of the protocol.
@@ -106,7 +104,7 @@ class Service:
             outcome = apply(request, records, now, self._next_cron)
             if not (outcome.puts or outcome.deletes):
                 for id in outcome.drain:
-                    await self.drain(id)
+                    await self.drain(id, asked=True)
             elif not await self._commit(outcome, records, _home(request)):
                 continue
             if isinstance(request, PromiseSettle) and request.state is State.CANCELED:
@@ -176,7 +174,7 @@ class Service:
         if self.waker.by_row:
             for id in outcome.drain:
                 try:
-                    await self.drain(id)
+                    await self.drain(id, asked=True)
                 except PlatformError:
                     pass  # it is settled, and its row is due until it is drained
         return True
@@ -212,8 +210,12 @@ class Service:
             if row.id != record.id and row.state == State.PENDING.value and row.kind in _CANCELLED_WITH_IT:
                 await self.perform(PromiseSettle(row.id, State.CANCELED))
 
-    async def drain(self, id: str) -> None:
+    async def drain(self, id: str, *, asked: bool = False) -> None:
         """Tell everybody who waits for a settled promise, and forget them once that is durable.
+
+        Args:
+            asked: by a request, which may come from a process that delivers nothing; its row stays due for one that
+                does.
 
         Raises:
             StoreError, WakerError: of the ports, and of the delivery of a message; whoever was not told is still kept.
@@ -228,6 +230,8 @@ class Service:
             shown = project(record, now)
             if shown.pending or not (shown.callbacks or shown.listeners):
                 return
+            if asked and shown.listeners and self.deliver is None and self.waker.by_row:
+                return
             callbacks = shown.callbacks[:_TOLD_AT_ONCE]
             listeners = shown.listeners[:_TOLD_AT_ONCE]
             awaiters = await self._awaiters(callbacks, shown, now)
@@ -236,7 +240,7 @@ class Service:
                 continue
             for notice in internal.notices(shown._replace(listeners=listeners)):
                 if notice.address not in told:
-                    await self._deliver(notice)
+                    await self._send(notice)
                     told.add(notice.address)
             left = internal.drained(shown, callbacks, listeners)
             if await self.writer.write([(record, left), *awaiters]) is not None:
@@ -244,6 +248,10 @@ class Service:
             elif not (left.callbacks or left.listeners):
                 return
         raise _contended(id)
+
+    async def _send(self, message: Message) -> None:
+        if self.deliver is not None:
+            await self.deliver(message)
 
     async def _awaiters(self, ids: Sequence[str], settled: Record, now: int) -> list[Change] | None:
         """Resume the awaiters of other origins; returns the changes to those of this one, None if one was refused."""
@@ -345,7 +353,7 @@ class Service:
                 return
             again, execute = offered
             if await self.writer.write([(record, again)]) is None:
-                await self._deliver(execute)
+                await self._send(execute)
                 return
         raise _contended(wake.id)
 

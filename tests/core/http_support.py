@@ -18,6 +18,8 @@ import httpx  # noqa: E402
 from everstep import App, Context, Runtime  # noqa: E402
 from everstep.http import asgi  # noqa: E402
 from everstep.http.application import Application  # noqa: E402
+from everstep.http.hub import Hub  # noqa: E402
+from everstep.http.messages import Messenger  # noqa: E402
 
 JSON = {"content-type": "application/json"}
 
@@ -32,6 +34,14 @@ class Shop:
         self.site = site
         self.http = http
         self.ran = ran
+
+    @property
+    def hub(self) -> Hub:
+        """Where workers that pull get their messages."""
+        messages = self.client.service.deliver
+        assert isinstance(messages, Messenger)
+        assert messages.hub is not None
+        return messages.hub
 
     async def post(self, path: str, body: Any = None, **kwargs: Any) -> httpx.Response:
         content = None if body is None else json.dumps(body)

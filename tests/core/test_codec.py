@@ -91,10 +91,14 @@ def test_a_copy_is_shared_with_nobody() -> None:
         Codec().copy(object(), "y")
 
 
-@pytest.mark.parametrize("text", ["", "{", "nul", "[1,]", '"a', "1 2", "NaN", "[Infinity]", "\x00", "[" * 100_000])
+@pytest.mark.parametrize("text", [" ", "{", "nul", "[1,]", '"a', "1 2", "NaN", "[Infinity]", "\x00", "[" * 100_000])
 def test_damaged_text_is_a_decode_error(text: str) -> None:
     with pytest.raises(DecodeError, match="the stored text is not JSON"):
         Codec().decode(Payload(text))
+
+
+def test_no_text_at_all_is_none_as_a_client_in_typescript_writes_undefined() -> None:
+    assert Codec().decode(Payload("")) is None
 
 
 def test_foreign_json_with_space_around_it_is_read() -> None:

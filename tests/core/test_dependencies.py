@@ -24,6 +24,8 @@ LAZY_IN_CORE = {"cronsim", "cryptography", "pydantic"}
 EDGES = {
     "everstep/cli/": {"click", "rich", "starlette", "uvicorn"},
     "everstep/http/": {"starlette", "uvicorn"},
+    "everstep/http/bearer.py": {"jwt"},
+    "everstep/http/messages.py": {"httpx"},
     "everstep/mcp/": {"mcp", "mcp_types", "anyio", "pydantic", "pydantic_core", "starlette"},
     "everstep/testing/": {"pytest", "hypothesis"},
 }

@@ -50,14 +50,6 @@ def test_nothing_there_is_a_problem_too(path: str) -> None:
     shop(scenario)
 
 
-def test_the_protocol_gateway_is_announced_as_later() -> None:
-    async def scenario(it: Shop) -> None:
-        is_problem(await it.post("/", {"kind": "promise.get"}), 501)
-        is_problem(await it.get("/poll/group/id"), 501)
-
-    shop(scenario)
-
-
 def test_a_bearer_token_is_asked_for_everywhere_but_where_no_data_is() -> None:
     async def scenario(it: Shop) -> None:
         for path in (

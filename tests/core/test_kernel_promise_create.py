@@ -82,11 +82,17 @@ def test_400_a_delay_is_an_instant(delay: str) -> None:
     assert World().create("a", {**TARGET, "resonate:delay": delay}).status == 400
 
 
-def test_400_a_timer_has_no_target() -> None:
+def test_a_timer_with_a_target_is_a_timer_and_nobodys_to_execute() -> None:
     world = World()
 
-    assert world.create("a", {**TARGET, **TIMER}).status == 400
-    assert world.entities == {}
+    promise = world.create("a", {**TARGET, **TIMER}, timeout_at=LATER).promise
+
+    assert promise is not None
+    assert promise.task is None
+    assert promise.tags == {**TARGET, **TIMER}
+    world.now = LATER
+    assert world.time_out("a")
+    assert world.record("a").state is State.RESOLVED
 
 
 def test_400_an_id_that_could_be_a_schedule() -> None:

@@ -7,7 +7,7 @@ import pytest
 from everstep.ports import Fence
 from everstep.promise import Payload, State, TaskState
 from everstep.protocol import PromiseCreate, PromiseSettle, TaskFence
-from tests.core.world import EXTERNAL, LATER, NOW, TARGET, TIMER, World
+from tests.core.world import EXTERNAL, LATER, NOW, World
 
 
 def test_200_create_under_the_lease() -> None:
@@ -40,7 +40,7 @@ def test_200_an_inner_refusal_is_the_inner_answer() -> None:
     world = World()
     version = world.acquired("t")
 
-    bad = world.do(TaskFence("t", version, PromiseCreate("t.1", LATER, tags={**TARGET, **TIMER})))
+    bad = world.do(TaskFence("t", version, PromiseCreate("t.1", LATER, tags={"resonate:delay": "soon"})))
     absent = world.do(TaskFence("t", version, PromiseSettle("t.2", State.RESOLVED)))
 
     assert [(one.status, one.action.status) for one in (bad, absent) if one.action] == [(200, 400), (200, 404)]

@@ -261,7 +261,7 @@ BAD_STATES: dict[str, Snapshot] = {
     "well_formed_promise_deadline_settlement_has_no_value": shot(
         OPEN._replace(state=State.TIMEDOUT, settled_at=100, value=Payload("1"))
     ),
-    "well_formed_promise_timer_not_targeted": shot(LIVE._replace(tags={**TARGET, **TIMER})),
+    "well_formed_promise_timer_has_no_task": shot(LIVE._replace(tags={**TARGET, **TIMER})),
     "well_formed_promise_timedout_is_server_owned": shot(DONE._replace(state=State.TIMEDOUT)),
     "well_formed_promise_callbacks_unique": shot(LIVE, OPEN._replace(callbacks=("t", "t"))),
     "well_formed_promise_listeners_unique": shot(OPEN._replace(listeners=("http://x", "http://x"))),

@@ -10,16 +10,21 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from rich.console import Console
 
 from everstep.errors import UsageError
-from everstep.http import asgi
+from everstep.http import Hub, Messenger, Rate, asgi
 from everstep.local import Event, Runtime
 from everstep.registry import App
 
 from .words import clean, moment
+
+if TYPE_CHECKING:
+    from everstep.http import Bearer
 
 GRACE = 3
 """Seconds that requests under way get when the server goes down; everything durable is durable already."""
@@ -37,8 +42,46 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(app: App, url: str, host: str, port: int, console: Console, *, quiet: bool) -> int:
-    """Serve until SIGINT or SIGTERM. Raises CannotListen."""
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who may come in; durations in seconds, sizes in bytes.
+
+    Attributes:
+        jwt: a file with a public key, a secret or a JWKS; "env" for the environment's EVERSTEP_JWT_KEY.
+        origins: of pages elsewhere that may call this.
+        rate: requests a second for each caller.
+        push_to: what the address of a pushed message must begin with.
+        public_url: under which workers reach this.
+        workers: how many may pull.
+    """
+
+    jwt: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+    origins: tuple[str, ...] = ()
+    rate: float | None = None
+    max_body: int = 1_000_000
+    push_to: tuple[str, ...] = ()
+    public_url: str | None = None
+    workers: int = 1000
+    debug: bool = False
+
+    def auth(self) -> Bearer | str | None:
+        """What asks for tokens. Raises InvalidArgument."""
+        if self.jwt is None:
+            return os.environ.get("EVERSTEP_TOKEN") or None
+        from everstep.http import Bearer
+
+        claims: dict[str, Any] = {"issuer": self.issuer, "audience": self.audience}
+        return Bearer.from_environment(**claims) if self.jwt == "env" else Bearer.from_file(self.jwt, **claims)
+
+
+OPEN = Door()
+
+
+async def serve(app: App, url: str, host: str, port: int, console: Console, *, quiet: bool, door: Door = OPEN) -> int:
+    """Serve until SIGINT or SIGTERM. Raises CannotListen, InvalidArgument."""
+    auth = door.auth()
     listener = listen(host, port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -48,12 +91,24 @@ async def serve(app: App, url: str, host: str, port: int, console: Console, *, q
     async with Runtime(app, url, on_event=log) as runtime:
         if log is not None:
             log.runtime = runtime
+        bound = listener.getsockname()[1]
+        messages = Messenger(
+            Hub(door.workers),
+            server_url=door.public_url or f"http://{_shown(host)}:{bound}",
+            push_to=door.push_to or None,
+            background=True,
+        )
         site = asgi(
             runtime.client,
             app,
-            auth=os.environ.get("EVERSTEP_TOKEN") or None,
+            auth=auth,
             secret=os.environ.get("EVERSTEP_SECRET") or None,
+            max_body=door.max_body,
             hosts=local_names(host),
+            messages=messages,
+            origins=door.origins,
+            rate=None if door.rate is None else Rate(door.rate, max(1, round(2 * door.rate))),
+            debug=door.debug,
         )
         config = uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=GRACE, lifespan="off")
         server = Server(config)
@@ -61,7 +116,7 @@ async def serve(app: App, url: str, host: str, port: int, console: Console, *, q
         work = asyncio.create_task(runtime.serve())
         stopping = asyncio.create_task(stop.wait())
         try:
-            _announce(app, url, host, listener.getsockname()[1], console)
+            _announce(app, url, host, bound, console, guarded=auth is not None)
             await asyncio.wait([web, work, stopping], return_when=asyncio.FIRST_COMPLETED)
         finally:
             site.stop()
@@ -69,6 +124,7 @@ async def serve(app: App, url: str, host: str, port: int, console: Console, *, q
             work.cancel()
             stopping.cancel()
             await asyncio.wait([web, work])
+            await messages.close()
         for task in (web, work):
             if not task.cancelled() and task.exception() is not None:
                 raise task.exception()  # type: ignore[misc]
@@ -96,12 +152,15 @@ def local_names(host: str) -> tuple[str, ...] | None:
     return ("localhost", "127.0.0.1", "::1", host) if local else None
 
 
-def _announce(app: App, url: str, host: str, port: int, console: Console) -> None:
-    shown = f"[{host}]" if ":" in host else host
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _announce(app: App, url: str, host: str, port: int, console: Console, *, guarded: bool) -> None:
     names = ", ".join(sorted(one.name for one in app.workflows)) or "none"
-    console.print(f"Everstep serves {app.name} on http://{shown}:{port}/", style="bold", markup=False)
+    console.print(f"Everstep serves {app.name} on http://{_shown(host)}:{port}/", style="bold", markup=False)
     console.print(f"store {clean(url)}, workflows: {clean(names)}; Ctrl-C stops", style="bright_black", markup=False)
-    if local_names(host) is None and not os.environ.get("EVERSTEP_TOKEN"):
+    if local_names(host) is None and not guarded:
         console.print(
             "anyone who reaches this address can start and settle runs; set EVERSTEP_TOKEN to ask for a token",
             style="yellow",

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -51,20 +51,41 @@ def new(template: str | None, folder: Path | None, platform: str, listing: bool,
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8001, show_default=True, help="0 takes a free one.")
 @click.option("--quiet", is_flag=True, help="Do not tell what runs do.")
+@click.option(
+    "--jwt",
+    metavar="FILE",
+    help="Ask for JSON Web Tokens: a public key, a secret or a JWKS; env: the key in EVERSTEP_JWT_KEY.",
+)
+@click.option("--issuer", metavar="TEXT", help="What the iss claim must be.")
+@click.option("--audience", metavar="TEXT", help="What the aud claim must hold.")
+@click.option("--origin", "origins", multiple=True, metavar="URL", help="Of pages elsewhere that may call this (CORS).")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Requests a second for each caller."
+)
+@click.option("--max-body", type=click.IntRange(min=1), default=1_000_000, show_default=True, metavar="BYTES")
+@click.option(
+    "--push-to", multiple=True, metavar="URL", help="Push messages to addresses that begin so, and no others."
+)
+@click.option("--public-url", metavar="URL", help="Under which workers that are pushed to reach this.")
+@click.option("--workers", type=click.IntRange(min=0), default=1000, show_default=True, help="That may pull at a time.")
+@click.option("--debug-requests", is_flag=True, help="Let an administrator's token send the protocol's debug requests.")
 @store_option
 @common
-def dev(target: str, host: str, port: int, quiet: bool, store: str, as_json: bool) -> int:
-    """Run workflows, the HTTP API and the live page in one process.
+def dev(
+    target: str, host: str, port: int, quiet: bool, store: str, as_json: bool, debug_requests: bool, **door: Any
+) -> int:
+    """Run workflows, the HTTP API, the gateway for Resonate SDKs and the live page in one process.
 
     EVERSTEP_TOKEN asks callers for a bearer token; EVERSTEP_SECRET signs the links under /approve/.
     """
     try:
-        from .serve import serve
+        from .serve import Door, serve
     except ImportError as error:
         raise click.ClickException(f"everstep dev needs {error.name}: pip install 'everstep[dev]'") from error
     from .show import console
 
-    return asyncio.run(serve(load_app(target), store, host, port, console(stderr=True), quiet=quiet))
+    guard = Door(debug=debug_requests, **door)
+    return asyncio.run(serve(load_app(target), store, host, port, console(stderr=True), quiet=quiet, door=guard))
 
 
 @click.command("run", context_settings=WORK)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -16,29 +16,37 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from everstep.clock import Clock, SystemClock
+from everstep.edge import new_id
 from everstep.errors import InvalidArgument, NotFound
+from everstep.promise import Record, TaskState, from_row, project
 from everstep.tokens import Secret, check_secret
 
 from . import auth as gate
+from .access import Principal, admit, caller
 from .approve import Approvals
-from .body import Fields, read_object, seconds_of, whole_of
+from .body import Fields, read_object, seconds_of
 from .brief import brief, brief_tree
+from .debug import Debug
+from .envelope import Envelope, refusal
 from .feed import Feed, Topic
+from .hub import Full, Hub
+from .limits import Limiter, Rate
+from .messages import Messenger
 from .openapi import describe
 from .page import page as live_page
 from .paths import segment, segments
 from .problems import Problem, bad, problem_of
+from .query import Query
 from .strict import dumps
+from .waits import Waits
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from everstep.client import Client
     from everstep.registry import App, Workflow
     from everstep.views import PromiseView
 
-STATES = ("pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout", "halted")
-MAX_PAGE = 1000
 HEARTBEAT = 15.0
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -59,6 +67,10 @@ class Application:
         max_wait: float = 55.0,
         hosts: Sequence[str] | None = None,
         clock: Clock | None = None,
+        messages: Messenger | None = None,
+        origins: Sequence[str] = (),
+        rate: Rate | None = None,
+        debug: bool = False,
     ) -> None:
         if auth == "":
             raise InvalidArgument("auth is an empty token, which would let everybody pass; leave it out to mean that")
@@ -76,7 +88,17 @@ class Application:
         self._clock = clock if clock is not None else SystemClock()
         self._approvals = Approvals(secret, self._clock, max_body)
         self._stopping = asyncio.Event()
+        self._messages = messages if messages is not None else Messenger(Hub(), background=True, clock=self._clock)
+        self._origins = frozenset(origins)
+        self._limiter = Limiter(rate, self._clock) if rate is not None else None
+        self._envelope = Envelope(
+            lambda: self.client, self._pass, max_body, Debug(lambda: self.client) if debug else None, self.kick
+        )
+        self._waits = Waits(self._worth_a_look)
+        self._outer: ASGIApp = _with_cors(self._respond, origins) if origins else self._respond
         self.feed = Feed(self._fetch)
+        if self._opened is not None:
+            self._deliver_for(self._opened)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -84,23 +106,41 @@ class Application:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
-            request = Request(scope, receive)
-            try:
-                response = await self._answer(request)
-            except ClientDisconnect:
-                return
-            except Exception as error:
-                response = problem_of(error).response()
-            await response(scope, receive, send)
+            await self._outer(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            response = problem_of(error).response()
+        await response(scope, receive, send)
+
+    def kick(self) -> None:
+        """Something was changed here: who waits or watches looks at once."""
+        self.feed.kick()
+        self._waits.kick()
+
+    def _deliver_for(self, client: Client) -> None:
+        standing = client.service.deliver
+        if standing is None:
+            client.service.deliver = self._messages
+        elif isinstance(standing, Messenger):
+            self._messages = standing
 
     def stop(self) -> None:
         """Let every connection that is held open end, so that a server can go down."""
         self._stopping.set()
         self.feed.stop()
+        if self._messages.hub is not None:
+            self._messages.hub.stop()
 
     async def close(self) -> None:
-        """Close the client, if it was opened here."""
+        """Give up messages under way, and close the client if it was opened here."""
         self.stop()
+        await self._messages.close()
         if self._url is not None and self._opened is not None:
             opened, self._opened = self._opened, None
             await opened.close()
@@ -119,11 +159,14 @@ class Application:
 
             assert self._url is not None
             self._opened = Client.open(self._url, app=self._app)
+            self._deliver_for(self._opened)
         return self._opened
 
     async def _answer(self, request: Request) -> Response:
-        gate.check_host(self._hosts, request)
         parts = segments(request.scope)
+        if parts == [""] and request.method == "POST":
+            return await self._protocol(request)
+        gate.check_host(self._hosts, request)
         if parts is None:
             return RedirectResponse(request.scope["root_path"].rstrip("/") + "/", 307)
         field, public, handlers = self._route(parts)
@@ -133,7 +176,11 @@ class Application:
             detail = f"{request.method} is not for this address; {', '.join(allowed)}"
             raise Problem(405, detail, headers={"allow": ", ".join(allowed)})
         if not public:
-            await gate.check(self._auth, request)
+            principal = await self._pass(request, None)
+            if request.method not in ("GET", "HEAD"):
+                principal.check_writes()
+            if parts[0] in ("promises", "schedules") and len(parts) > 1:
+                principal.check(parts[1])
         try:
             return await handler(request)
         except (Problem, ClientDisconnect):
@@ -141,11 +188,33 @@ class Application:
         except Exception as error:
             raise problem_of(error, field) from error
 
+    async def _protocol(self, request: Request) -> Response:
+        try:
+            gate.check_host(self._hosts, request)
+        except Problem as problem:
+            return refusal(None, problem)
+        return await self._envelope.answer(request)
+
+    async def _pass(self, request: Request, token: str | None) -> Principal:
+        """Who sends a request that may pass. Raises Problem 401, 403, 429."""
+        if self._limiter is not None:
+            # Before the token is looked at: guessing one is limited as well.
+            self._limiter.take(f"from {request.client.host if request.client else ''}")
+        principal = await gate.check(self._auth, request, self._origins, token)
+        if self._limiter is not None and principal.name:
+            self._limiter.take(f"as {principal.name}")
+        admit(request, principal)
+        return principal
+
     def _route(self, parts: list[str]) -> tuple[str | None, bool, Mapping[str, Handler]]:
         """The field an address carries, whether it is open to all, and its methods. Raises Problem 404."""
         match parts:
             case [""]:
-                return None, True, {"GET": self._live, "POST": self._later} if self._page else {"POST": self._later}
+                return (
+                    None,
+                    True,
+                    {"GET": self._live, "POST": self._protocol} if self._page else {"POST": self._protocol},
+                )
             case ["openapi.json"]:
                 return None, True, {"GET": self._openapi}
             case ["approve", token]:
@@ -157,8 +226,8 @@ class Application:
                         "POST": lambda request: self._approve(token, request),
                     },
                 )
-            case ["poll", *_]:
-                return None, False, {"GET": self._later}
+            case ["poll", group, id] if group and id:
+                return None, False, {"GET": lambda request: self._poll(group, id, request)}
             case ["events"]:
                 return None, False, {"GET": self._events}
             case ["workflows"]:
@@ -183,15 +252,39 @@ class Application:
     async def _live(self, request: Request) -> Response:
         return live_page()
 
-    async def _later(self, request: Request) -> Response:
-        raise Problem(501, "the protocol gateway is not part of this release")
+    async def _poll(self, group: str, id: str, request: Request) -> Response:
+        """Messages for a worker, for as long as it stays (protocol: the poll transport)."""
+        hub = self._messages.hub
+        if hub is None:
+            raise Problem(501, "this platform holds no connection open; let messages be pushed to an http address")
+        principal = caller(request)
+        principal.check_group(group)
+        if hub.full:
+            raise Problem(503, "as many workers are connected as may be", headers={"retry-after": "5"})
+        _ = self.client  # whose service delivers here from now on
+        return _events(self._letters(hub, group, id, principal))
+
+    async def _letters(self, hub: Hub, group: str, id: str, principal: Principal) -> AsyncIterator[bytes]:
+        yield b": connected\n\n"
+        try:
+            with hub.connect(group, id, principal.may_see) as connection:
+                while True:
+                    letter = await connection.next(HEARTBEAT)
+                    if letter is not None:
+                        yield f"data: {letter}\n\n".encode()
+                    elif connection.closed:
+                        return
+                    else:
+                        yield b": still here\n\n"
+        except Full:
+            return
 
     async def _openapi(self, request: Request) -> Response:
         return _json(describe(request.scope.get("root_path", "")))
 
     async def _approve(self, token: str, request: Request) -> Response:
         response = await self._approvals.settle(self.client, token, request)
-        self.feed.kick()
+        self.kick()
         return response
 
     async def _workflows(self, request: Request) -> Response:
@@ -204,8 +297,14 @@ class Application:
         on_conflict = body.optional_text("on_conflict") or "raise"
         if on_conflict not in ("raise", "attach"):
             raise bad("on_conflict", 'on_conflict must be "raise" or "attach"')
+        principal = caller(request)
+        id = body.optional_text("id")
+        if id is not None:
+            principal.check(id)
+        elif principal.within:
+            id = principal.within + new_id(name)
         options: dict[str, Any] = {
-            "id": body.optional_text("id"),
+            "id": id,
             "timeout": body.seconds("timeout"),
             "tags": body.tags("tags"),
             "on_conflict": on_conflict,
@@ -215,7 +314,7 @@ class Application:
             handle = await self.client.options(**options).start(self._workflow(name), *args, **kwargs)
         except TypeError as error:
             raise bad("args", str(error)) from error
-        self.feed.kick()
+        self.kick()
         address = f"{quote(request.scope.get('root_path', '').rstrip('/'))}/promises/{segment(handle.id)}"
         body_out = {"id": handle.id, "promise": address, "wait": f"{address}?wait=30", "tree": f"{address}/tree"}
         return _json(body_out, 202, {"location": address})
@@ -225,11 +324,11 @@ class Application:
         return name if self._app is None else self._app.find(name).workflow or name
 
     async def _search(self, request: Request) -> Response:
-        query = _Query(request, ("state", "tag", "prefix", "limit", "cursor", "roots", "brief"))
+        query = Query(request, ("state", "tag", "prefix", "limit", "cursor", "roots", "brief"))
         views, cursor = await self.client.search(
             state=query.state(),
             tags=query.tags(),
-            prefix=query.text("prefix") or "",
+            prefix=_within(caller(request), query.text("prefix") or ""),
             roots=query.flag("roots", True),
             limit=query.limit(100),
             cursor=query.text("cursor"),
@@ -241,7 +340,7 @@ class Application:
         return _json(body)
 
     async def _get(self, id: str, request: Request) -> Response:
-        query = _Query(request, ("wait",))
+        query = Query(request, ("wait",))
         wait = query.text("wait")
         if wait is None:
             return _json((await self.client.get(id)).to_dict())
@@ -250,13 +349,14 @@ class Application:
 
     async def _wait(self, id: str, limit: float, request: Request) -> PromiseView:
         """Hold the request until the promise settles, the time is over, the caller leaves or the server goes down."""
-        waiting = asyncio.ensure_future(self.client.wait(id, limit))
+        view = await self.client.get(id)
+        if not view.pending or view.halted or limit <= 0:
+            return view
+        waiting = asyncio.ensure_future(self._waits.until(id, limit))
         others = [asyncio.ensure_future(_left(request)), asyncio.ensure_future(self._stopping.wait())]
         try:
             await asyncio.wait([waiting, *others], return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                return waiting.result()
-            if others[0].done():
+            if others[0].done() and not waiting.done():
                 raise ClientDisconnect
             return await self.client.get(id)
         finally:
@@ -264,8 +364,24 @@ class Application:
                 one.cancel()
             await asyncio.gather(waiting, *others, return_exceptions=True)
 
+    async def _worth_a_look(self, ids: Collection[str]) -> list[str]:
+        """Those of the promises somebody waits for that are settled, halted or gone."""
+        client = self.client
+        rows = await client.store.load(list(ids))
+        now = client.clock.now()
+        shown = {id: project(from_row(row), now) for id, row in rows.items()}
+        found = [id for id, record in shown.items() if not record.pending or _halted(record)]
+        for id in ids:
+            # A timer that lives in its run has no row (rule B1).
+            if id not in rows:
+                with contextlib.suppress(NotFound):
+                    if (await client.get(id)).pending:
+                        continue
+                found.append(id)
+        return found
+
     async def _tree(self, id: str, request: Request) -> Response:
-        query = _Query(request, ("brief",))
+        query = Query(request, ("brief",))
         tree = await self.client.tree(id)
         if query.flag("brief", False):
             return _json({"now": self._clock.now(), "run": brief_tree(tree)})
@@ -291,16 +407,19 @@ class Application:
                 await read_object(request, self._max_body, known=())
                 await client.continue_(id)
                 view = await client.get(id)
-        self.feed.kick()
+        self.kick()
         return _json(view.to_dict())
 
     async def _schedules(self, request: Request) -> Response:
-        return _json({"schedules": [_plain(one) for one in await self.client.schedules()]})
+        may_see = caller(request).may_see
+        found = [_plain(one) for one in await self.client.schedules()]
+        return _json({"schedules": [one for one in found if may_see(one["id"])]})
 
     async def _schedule(self, request: Request) -> Response:
         known = ("id", "cron", "workflow", "args", "kwargs", "timezone", "timeout", "tags")
         body = await read_object(request, self._max_body, known=known)
         id, cron, name = body.text("id"), body.text("cron"), body.text("workflow")
+        caller(request).check(id)
         try:
             made = await self.client.schedule(
                 id,
@@ -321,12 +440,13 @@ class Application:
         return Response(status_code=204)
 
     async def _events(self, request: Request) -> Response:
-        query = _Query(request, ("run", "state", "prefix", "limit"))
-        topics = [Topic("runs", query.text("prefix") or "", query.state(), query.limit(100))]
+        query = Query(request, ("run", "state", "prefix", "limit"))
+        prefix = _within(caller(request), query.text("prefix") or "")
+        topics = [Topic("runs", prefix, query.state(), query.limit(100))]
         if run := query.text("run"):
+            caller(request).check(run)
             topics.append(Topic("run", run))
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(self._stream(topics), headers=headers, media_type="text/event-stream")
+        return _events(self._stream(topics))
 
     async def _stream(self, topics: list[Topic]) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"
@@ -353,49 +473,38 @@ class Application:
             return _members({"trouble": problem_of(error).detail})
 
 
+def _with_cors(inner: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    from starlette.middleware.cors import CORSMiddleware
+
+    return CORSMiddleware(
+        inner,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["authorization", "content-type", "last-event-id", "cache-control"],
+        expose_headers=["location", "retry-after", "www-authenticate"],
+        max_age=600,
+    )
+
+
+def _events(stream: AsyncIterator[bytes]) -> Response:
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
+
+
+def _within(principal: Principal, prefix: str) -> str:
+    """A prefix to search for, narrowed to what the caller may see. Raises Problem 403 where nothing is left."""
+    if principal.within.startswith(prefix):
+        return principal.within
+    principal.check(prefix)
+    return prefix
+
+
+def _halted(record: Record) -> bool:
+    return record.task is not None and record.task.state is TaskState.HALTED
+
+
 def _members(values: dict[str, Any]) -> str:
     return dumps(values).decode()[1:-1]
-
-
-class _Query:
-    """Query parameters by name; one that nobody reads is refused, so that a misspelt filter filters nothing."""
-
-    def __init__(self, request: Request, known: Sequence[str]) -> None:
-        self._params = request.query_params
-        for name in self._params:
-            if name not in known:
-                raise bad(name, f"there is no parameter {name!r} here; known: {', '.join(known)}")
-
-    def text(self, name: str) -> str | None:
-        return self._params.get(name)
-
-    def state(self) -> str | None:
-        state = self._params.get("state") or None
-        if state is not None and state not in STATES:
-            raise bad("state", f"state must be one of {', '.join(STATES)}, not {state!r}")
-        return state
-
-    def tags(self) -> dict[str, str] | None:
-        """`tag=team=ops` or `tag=team:ops`, repeated for several."""
-        tags = {}
-        for text in self._params.getlist("tag"):
-            name, sign, value = text.partition("=" if "=" in text else ":")
-            if not sign or not name:
-                raise bad("tag", f"tag must be name=value, not {text!r}")
-            tags[name] = value
-        return tags or None
-
-    def limit(self, default: int) -> int:
-        text = self._params.get("limit")
-        return default if text is None else whole_of(text, "limit", 1, MAX_PAGE)
-
-    def flag(self, name: str, default: bool) -> bool:
-        text = self._params.get(name)
-        if text is None:
-            return default
-        if text.lower() not in ("1", "0", "true", "false"):
-            raise bad(name, f"{name} must be true or false, not {text!r}")
-        return text.lower() in ("1", "true")
 
 
 async def _left(request: Request) -> None:

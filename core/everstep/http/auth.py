@@ -1,4 +1,8 @@
-"""Who may pass. The live page and the API description hold no data and are open; a signed link is its own proof."""
+"""Who may pass. The live page and the API description hold no data and are open; a signed link is its own proof.
+
+What lets a request pass may say who it is: a `Principal`, whose prefix and role then count. Anything else that is true
+lets everything pass.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,14 @@ from typing import Any
 
 from starlette.requests import Request
 
+from .access import EVERYBODY, Principal
 from .problems import Problem
 
 Auth = Callable[[Request], Any | Awaitable[Any]]
+"""Gets the request, whose `scope["everstep.token"]` is the bearer token that came with it, if any."""
+
+TOKEN = "everstep.token"
+_ADMIN = Principal(role="admin", name="token")
 
 _SAFE = ("GET", "HEAD")
 
@@ -26,28 +35,51 @@ def check_host(hosts: Collection[str] | None, request: Request) -> None:
         raise Problem(403, f"this is not {name!r}")
 
 
-async def check(auth: Auth | str | None, request: Request) -> None:
-    """Raise Problem 401 or 403 unless the request may pass."""
+def from_elsewhere(request: Request, origins: Collection[str]) -> bool:
+    """Whether a page of another site, and not one of `origins`, made a browser send this."""
+    if request.headers.get("sec-fetch-site") != "cross-site":
+        return False
+    return "*" not in origins and request.headers.get("origin") not in origins
+
+
+async def check(
+    auth: Auth | str | None, request: Request, origins: Collection[str] = (), token: str | None = None
+) -> Principal:
+    """Who sent a request. Raises Problem 401 or 403 unless it may pass.
+
+    Args:
+        origins: of pages elsewhere that may change something where no token is asked for.
+        token: what came with the request otherwise than in its header.
+    """
     if auth is None:
         # A page of another site can make a browser send this request, but not without this header.
-        if request.method not in _SAFE and request.headers.get("sec-fetch-site") == "cross-site":
+        if request.method not in _SAFE and from_elsewhere(request, origins):
             raise Problem(403, "a page of another site may not change anything here")
-        return
+        return EVERYBODY
+    given = bearer(request) or token
     if isinstance(auth, str):
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        allowed = hmac.compare_digest(given.strip().encode(errors="replace"), auth.encode())
-        if scheme.lower() != "bearer" or not allowed:
-            raise _unknown()
-        return
+        if given is None or not hmac.compare_digest(given.encode(errors="replace"), auth.encode()):
+            raise unknown()
+        return _ADMIN
+    request.scope[TOKEN] = given
     try:
         answer = auth(request)
         if inspect.isawaitable(answer):
             answer = await answer
     except PermissionError as error:
         raise Problem(403, str(error) or "not allowed") from error
+    if isinstance(answer, Principal):
+        return answer
     if not answer:
-        raise _unknown()
+        raise unknown()
+    return _ADMIN
 
 
-def _unknown() -> Problem:
+def bearer(request: Request) -> str | None:
+    """The bearer token in a request's header."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return given.strip() or None if scheme.lower() == "bearer" else None
+
+
+def unknown() -> Problem:
     return Problem(401, "a valid bearer token is needed", headers={"www-authenticate": "Bearer"})

@@ -30,6 +30,29 @@ def describe(root: str = "") -> dict[str, Any]:
         },
         "servers": [{"url": root.rstrip("/") or "/"}],
         "paths": {
+            "/": {
+                "post": _operation(
+                    "The Resonate protocol's envelope, version 2026-04-01; every answer is an envelope too",
+                    _envelopes(200, 300, 400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 501, 503, 507),
+                    body={
+                        **_object(
+                            {
+                                "kind": {**_TEXT, "description": "promise.create, task.acquire, schedule.get, ..."},
+                                "head": _object({"corrId": _TEXT, "version": _TEXT, "auth": _TEXT}),
+                                "data": {"type": "object"},
+                            }
+                        ),
+                        "required": ["kind", "head", "data"],
+                    },
+                )
+            },
+            "/poll/{group}/{id}": {
+                "parameters": [_path("group"), _path("id")],
+                "get": _operation(
+                    "The protocol's messages for a worker, as server-sent events, for as long as it stays",
+                    {"200": {"description": "a stream", "content": {"text/event-stream": {}}}, **_problems(400, 501)},
+                ),
+            },
             "/workflows": {"get": _operation("The workflows that can be started", {"200": _json({"type": "object"})})},
             "/workflows/{name}": {
                 "parameters": [_path("name")],
@@ -137,6 +160,13 @@ def describe(root: str = "") -> dict[str, Any]:
                         "cursor": {"type": ["string", "null"], "description": "of the next page, if there is one"},
                     }
                 ),
+                "Envelope": _object(
+                    {
+                        "kind": _TEXT,
+                        "head": _object({"corrId": _TEXT, "status": {"type": "integer"}, "version": _TEXT}),
+                        "data": {"description": "an object, or what is wrong in words"},
+                    }
+                ),
                 "Problem": _object(
                     {
                         "type": _TEXT,
@@ -194,7 +224,12 @@ def _html(*statuses: int) -> dict[str, Any]:
 
 def _problems(*statuses: int) -> dict[str, Any]:
     content = {"application/problem+json": {"schema": _ref("Problem")}}
-    return {str(one): {"description": "a problem", "content": content} for one in (*statuses, 401, 403, 503)}
+    return {str(one): {"description": "a problem", "content": content} for one in (*statuses, 401, 403, 429, 503)}
+
+
+def _envelopes(*statuses: int) -> dict[str, Any]:
+    content = {"application/json": {"schema": _ref("Envelope")}}
+    return {str(one): {"description": "an envelope", "content": content} for one in statuses}
 
 
 def _path(name: str) -> dict[str, Any]:

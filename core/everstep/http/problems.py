@@ -27,6 +27,7 @@ _TITLES = {
     411: "Length required",
     413: "Too large",
     415: "Wrong content type",
+    429: "Too many requests",
     500: "Internal error",
     501: "Not implemented",
     503: "Not available now",

@@ -51,10 +51,17 @@ def get(request: PromiseGet, records: Records, now: int) -> Outcome:
     return Outcome(Reply(200, promise=project(record, now)))
 
 
+def has_task(tags: Tags) -> bool:
+    """Whether a promise is somebody's to execute.
+
+    The specification refuses a timer with a target. The official TypeScript SDK creates its sleeps so, for a server
+    that arms no deadline without a target, and lets the task lie: here such a timer is a timer, and has none.
+    """
+    return TARGET in tags and not is_timer(tags)
+
+
 def bad_create(id: str, tags: Tags) -> str | None:
     """Why a promise may not be created so (status 400), if it may not."""
-    if TARGET in tags and is_timer(tags):
-        return "a timer has no target: nobody executes it"
     if id.startswith(SCHEDULE_PREFIX):
         return f"an id may not begin with {SCHEDULE_PREFIX!r}"
     delay = tags.get(DELAY)
@@ -83,7 +90,7 @@ def born(request: PromiseCreate, now: int, parent: object = None) -> Record:
     timeout_at = min(request.timeout_at, NEVER)
     if isinstance(parent, Record) and parent.id != request.id:
         timeout_at = min(timeout_at, parent.timeout_at)
-    targeted = TARGET in tags
+    targeted = has_task(tags)
     kind = Kind.ROOT if WORK in tags else Kind.FOREIGN
     branch = tags.get(BRANCH, request.id if targeted else "")
     if timeout_at > now:

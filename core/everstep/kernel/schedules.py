@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from everstep.errors import InvalidArgument, InvalidId
 from everstep.ids import check_any
-from everstep.promise import SCHEDULE_PREFIX, Record, Schedule
+from everstep.promise import SCHEDULE_PREFIX, TARGET, Record, Schedule
 from everstep.protocol import PromiseCreate, Reply, ScheduleCreate, ScheduleDelete, ScheduleGet
 
 from . import promises
@@ -40,7 +40,10 @@ def _absent(id: str) -> Outcome:
 
 def create(request: ScheduleCreate, records: Records, now: int, next_cron: NextCron) -> Outcome:
     sample = expand(request.promise_id, request.id, now)
-    problem = promises.bad_create(sample, request.promise_tags)
+    tags = request.promise_tags
+    problem = promises.bad_create(sample, tags)
+    if problem is None and TARGET in tags and not promises.has_task(tags):
+        problem = "a timer has no target: nobody executes it"
     if problem is not None:
         return refuse(400, problem)
     standing = _standing(request.id, records)

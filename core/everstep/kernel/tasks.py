@@ -69,6 +69,8 @@ def create(request: TaskCreate, records: Records, now: int) -> Outcome:
     action = request.action
     if TARGET not in action.tags:
         return refuse(400, f"a task needs a promise with a {TARGET}")
+    if not promises.has_task(action.tags):
+        return refuse(400, "a timer has no task: nobody executes it")
     problem = promises.bad_create(action.id, action.tags)
     if problem is not None:
         return refuse(400, problem)
