@@ -43,6 +43,7 @@ from .registry import App, Workflow
 from .retry import Retry
 
 if TYPE_CHECKING:
+    from .background import Background as Background
     from .blobs import Blobs as Blobs
     from .blobs import DirectoryBlobs as DirectoryBlobs
     from .client import Client as Client
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "AesGcm": "crypto",
+    "Background": "background",
     "Blobs": "blobs",
     "Client": "client",
     "Codec": "codec",
@@ -79,6 +81,7 @@ __all__ = [
     "AesGcm",
     "AlreadySettled",
     "App",
+    "Background",
     "Blobs",
     "Client",
     "Codec",
