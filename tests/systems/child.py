@@ -38,7 +38,8 @@ async def main(order: dict[str, Any]) -> Any:
             enough.set()
 
     url = f"sqlite:///{folder / 'store.db'}"
-    async with Runtime(app, url, steps_per_invocation=order.get("steps_per_invocation"), on_event=on_event) as runtime:
+    options = {name: order.get(name) for name in ("steps_per_invocation", "member")}
+    async with Runtime(app, url, on_event=on_event, **options) as runtime:
         if until is None:
             run = order["run"]
             handle = await runtime.run(run["workflow"], *run["args"], id=run["id"])

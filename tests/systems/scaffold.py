@@ -189,10 +189,15 @@ def run_process(
 
 
 def serve_process(
-    program: str, *, folder: Path, until: tuple[str, int], kill_at: tuple[str, int] | None = None
+    program: str,
+    *,
+    folder: Path,
+    until: tuple[str, int],
+    kill_at: tuple[str, int] | None = None,
+    member: str | None = None,
 ) -> Ended:
     """Serve everything there is in `folder/store.db`, until a run has settled and an effect happened so often."""
-    return _process(program, folder, until=until, kill_at=kill_at)
+    return _process(program, folder, until=until, kill_at=kill_at, member=member)
 
 
 def _process(program: str, folder: Path, **order: Any) -> Ended:
