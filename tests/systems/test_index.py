@@ -10,13 +10,13 @@ import pytest
 HERE = Path(__file__).parent
 GALLERY = HERE.parents[1] / "docs" / "systems.md"
 
-SYSTEMS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 25, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54)
-"""Those that run on the embedded store alone."""
+OPEN = {3, 21, 22, 23, 24, 26, 40, 41, 42}
+"""Not there yet; none in the end."""
 
 FILES = {int(path.name[5:7]): path for path in sorted(HERE.glob("test_[0-9][0-9]_*.py"))}
 
 
-@pytest.mark.parametrize("number", SYSTEMS)
+@pytest.mark.parametrize("number", sorted({*range(1, 55)} - OPEN))
 def test_a_system_has_its_file(number: int) -> None:
     assert number in FILES
 
