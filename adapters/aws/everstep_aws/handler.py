@@ -132,7 +132,8 @@ class Function:
 
             auth = self._auth if self._auth is not None else Gate(os.environ.get("EVERSTEP_TOKEN") or None)
             secret = self._secret or os.environ.get("EVERSTEP_SECRET") or None
-            self._web = Web(host.asgi(auth=auth, secret=secret, page=False, max_wait=20.0), self._base_path)
+            asgi = host.asgi(auth=auth, secret=secret, page=False, max_wait=20.0, clock=host.client.clock)
+            self._web = Web(asgi, self._base_path)
         return await self._web(event, context)
 
     async def _invoked(self, host: Host, name: str, asked: Mapping[Any, Any], context: Any) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mangum import Mangum
+from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 from mangum.protocols import HTTPCycle
+
+_TEXT = [*DEFAULT_TEXT_MIME_TYPES, "application/problem+json"]
 
 
 class Web:
@@ -18,7 +21,7 @@ class Web:
 
     def __init__(self, asgi: Any, base_path: str = "/") -> None:
         self._asgi = asgi
-        self._mangum = Mangum(asgi, lifespan="off", api_gateway_base_path=base_path)
+        self._mangum = Mangum(asgi, lifespan="off", api_gateway_base_path=base_path, text_mime_types=_TEXT)
 
     async def __call__(self, payload: Any, context: Any) -> dict[str, Any]:
         handler = self._mangum.infer(payload, context)

@@ -33,6 +33,21 @@ VISIBILITY = 90_000
 _here: list[Cloud] = []
 
 
+class LambdaContext:
+    """What Lambda hands over beside an event."""
+
+    function_name = "f"
+    aws_request_id = "5e1c"
+    memory_limit_in_mb = 128
+    invoked_function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
+
+    def __init__(self, remaining: int = 60_000) -> None:
+        self.remaining = remaining
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining
+
+
 class Message:
     """One message, and when it is visible (milliseconds)."""
 

@@ -18,26 +18,11 @@ from everstep_aws import handler
 from everstep_aws.calls import Caller
 from everstep_aws.store import DynamoStore
 
-from .cloud import QUEUE_ARN, Cloud, Message
+from .cloud import QUEUE_ARN, Cloud, LambdaContext, Message
 from .emulators import Inline, dynamodb, local_store, mocked_dynamodb, moto_store
 from .faults import no_pause
 
 pytestmark = pytest.mark.xdist_group("dynamodb-local")
-
-
-class LambdaContext:
-    """What Lambda hands over beside an event."""
-
-    function_name = "f"
-    aws_request_id = "5e1c"
-    memory_limit_in_mb = 128
-    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:f"
-
-    def __init__(self, remaining: int = 60_000) -> None:
-        self.remaining = remaining
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self.remaining
 
 
 class Away(Caller):
