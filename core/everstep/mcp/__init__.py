@@ -38,7 +38,7 @@ def server(client: Client, tools: Tools | App, *, wait: float = 20.0, max_wait: 
     Raises:
         InvalidArgument: two tools have one name, a template names no argument, or a limit is out of range.
     """
-    from .server import build
+    from .serving import build
 
     return build(client, tools if isinstance(tools, Tools) else Tools(tools), wait, max_wait)
 

@@ -79,6 +79,8 @@ def _workflow(calls: Calls, tools: Tools, tool: Tool, wait: float) -> Offered:
         await calls.settled([id], seconds, tell)
         data = await calls.shown(id)
         if "error" in data and data["status"] != "halted":
+            if _RUN_ID in added:
+                data["next"] = f"these arguments stay this run; with another {_RUN_ID} it is tried again"
             return Answer(data, True)
         if "value" not in data and data["status"] != "done":
             data.setdefault("next", f"it goes on by itself; get_run or await_runs with the id {id} has the result")

@@ -2,7 +2,8 @@
 
 The stored form of every type is what these schemas describe (`everstep.plain` lists the forms), so that a call that
 fits its schema fits the workflow. A parameter whose annotation has no schema takes anything here; what does not fit is
-refused by the start, by name.
+refused by the start, by name. (Before Python 3.12 that is so for `typing.TypedDict`; that of `typing_extensions` has
+one.)
 """
 
 from __future__ import annotations

@@ -127,7 +127,10 @@ def _version() -> str:
 
 
 def _result(answer: Answer) -> types.CallToolResult:
-    text = answer.data["error"]["message"] if answer.error else _json(answer.data)
+    if answer.error:
+        text = "\n".join(filter(None, (answer.data["error"]["message"], answer.data.get("next"))))
+    else:
+        text = _json(answer.data)
     return types.CallToolResult(
         content=[types.TextContent(type="text", text=text)], structured_content=answer.data, is_error=answer.error
     )
