@@ -22,7 +22,7 @@ from tests.components import requires_component
 from tools.components import resonate_sdk
 
 PROGRAMS = Path(__file__).parent / "programs"
-PATIENCE = 60.0
+PATIENCE = 30.0
 
 APP = """
 from datetime import timedelta
@@ -213,6 +213,13 @@ class Worker:
     @property
     def said(self) -> str:
         return "".join(self._said)
+
+
+def until(condition: Callable[[], object], worker: Worker) -> None:
+    """Wait for another process; the suite's own limit ends it, and so does the worker's death."""
+    while not condition():
+        assert worker.process.poll() is None, worker.said[-3000:]
+        worker.tell("pause")()
 
 
 @contextmanager

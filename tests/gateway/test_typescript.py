@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.gateway.support import Dev, Failed, Worker, dev, sdks, typescript
+from tests.gateway.support import Dev, Failed, Worker, dev, sdks, typescript, until
 
 pytestmark = pytest.mark.xdist_group("gateway-typescript")
 TS = "poll://any@ts"
@@ -28,13 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 def worker(server: Dev) -> Iterator[Worker]:
     with typescript(server, "w1") as running:
         yield running
-
-
-def until(condition: Callable[[], object], worker: Worker) -> None:
-    """Wait for another process; the suite's own limit ends it, and so does the worker's death."""
-    while not condition():
-        assert worker.process.poll() is None, worker.said
-        worker.tell("pause")()
 
 
 def test_local_calls_are_recorded_and_never_repeated(worker: Worker) -> None:
@@ -121,8 +114,7 @@ def test_a_worker_that_is_killed_is_replaced(server: Dev, worker: Worker) -> Non
 def test_a_server_that_is_killed_and_started_again_goes_on(tmp_path: Path) -> None:
     with dev(tmp_path) as server, typescript(server, "w1", PAUSE="40", TTL="1000") as worker:
         answer = worker.tell("rpc", "s1", name="slow", args=[5], target="ts")
-        while len(worker.notes()) < 2:
-            worker.tell("pause")()
+        until(lambda: len(worker.notes()) >= 2, worker)
         server.kill()
         server.start()
         assert server.settled("s1")["value"] == 5

@@ -59,6 +59,7 @@ class Connection:
         self.id = id
         self.allowed = allowed
         self.taken = 0
+        self.turn = 0
         self._letters: deque[str] = deque()
         self._changed = asyncio.Event()
         self.closed = False
@@ -97,6 +98,7 @@ class Hub:
         self._groups: dict[str, list[Connection]] = {}
         self._parked: OrderedDict[tuple[str, str], tuple[float, Address, Letter]] = OrderedDict()
         self._stopped = False
+        self._turn = 0
         self.connections = 0
 
     @property
@@ -146,8 +148,13 @@ class Hub:
         members = [one for one in self._groups.get(to.group, ()) if one.allowed(letter.about)]
         # Of two connections of the same name the older one belongs to a worker that is gone.
         preferred = [one for one in reversed(members) if one.id == to.id]
-        others = [] if to.cast == "uni" else sorted(members, key=lambda one: one.taken)
-        return any(one.put(letter.text) for one in [*preferred, *others])
+        others = [] if to.cast == "uni" else sorted(members, key=lambda one: one.turn)
+        for one in [*preferred, *others]:
+            if one.put(letter.text):
+                self._turn += 1
+                one.turn = self._turn
+                return True
+        return False
 
     def _unpark(self, group: str) -> None:
         now = asyncio.get_running_loop().time()

@@ -69,7 +69,7 @@ class Messenger:
         self._timeout = timeout
         self._clock = clock if clock is not None else SystemClock()
         self._http: Any = None
-        self._under_way: dict[tuple[str, str, int], asyncio.Task[None]] = {}
+        self.under_way: dict[tuple[str, str, int], asyncio.Task[None]] = {}
 
     async def __call__(self, message: Message) -> None:
         """Deliver a message. Raises WakerError when it is to be tried again."""
@@ -91,7 +91,7 @@ class Messenger:
 
     async def close(self) -> None:
         """Give up what is under way."""
-        tasks = list(self._under_way.values())
+        tasks = list(self.under_way.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -104,10 +104,10 @@ class Messenger:
             await self._push(message)
             return
         key = (message.address, message.id, message.version)
-        if key in self._under_way or len(self._under_way) >= _AT_ONCE:
+        if key in self.under_way or len(self.under_way) >= _AT_ONCE:
             return  # it is offered again
-        task = self._under_way[key] = asyncio.create_task(self._push(message))  # type: ignore[arg-type]
-        task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        task = self.under_way[key] = asyncio.create_task(self._push(message))  # type: ignore[arg-type]
+        task.add_done_callback(lambda _: self.under_way.pop(key, None))
 
     async def _tell(self, message: Unblock) -> None:
         status = await self._push(message)
