@@ -57,7 +57,6 @@ async def replay(store: Store, count: int) -> None:
         (count,),
         {},
         created_at=record.created_at,
-        recorded=journal.recorded,
         created=journal.created,
         armed=dict(record.task.timers),
     )

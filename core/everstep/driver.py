@@ -115,7 +115,8 @@ class Driver:
         margin: milliseconds to keep for letting go.
         moment: milliseconds that are waited through rather than suspended for.
         cache: how many suspended bodies are kept warm.
-        fold_after: by how many deliveries history must have grown to be folded, when a run is put down.
+        fold_after: by how many deliveries history must have grown to be folded, when a run is put down; while it is
+            short, an eighth of that where the fold goes with the write that puts the run down.
         use_threads: run blocking steps beside the loop: "never", "auto" (when others run too) or "always".
         member: which member of its group this is, for targets that prefer one; None takes everything.
         dead: tells of a holder's pid that it is certainly dead.

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 from asyncio import tasks
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .context import NO_OPTIONS, Context, ContinueAsNew, Options, Scope, current_scope, nested_scope
 from .errors import (
@@ -36,6 +36,7 @@ from .operation import (
     failure,
     plain_call,
 )
+from .past import Delivery, Past
 from .promise import Kind, State, Tree
 from .waits import tree_of
 
@@ -59,7 +60,6 @@ class Body:
         codec: how values become text; the App's by default.
         generation: which life after `continue_as_new` (rule I5).
         created_at: of the run, in milliseconds.
-        recorded: operations that history delivers, by id.
         created: operations known to the store that history does not deliver yet, by id.
         armed: timers of the last suspension, by id.
     """
@@ -75,7 +75,6 @@ class Body:
         codec: Codec | None = None,
         generation: int = 1,
         created_at: int = 0,
-        recorded: Mapping[str, Recorded] | None = None,
         created: Mapping[str, Recorded] | None = None,
         armed: Mapping[str, int] | None = None,
     ) -> None:
@@ -99,54 +98,43 @@ class Body:
         self.delivered = 0
         self.replaying = True
         self.next_key: str | None = None
-        self._recorded = recorded if recorded is not None else {}
         self._created = dict(created) if created is not None else {}
         self._armed = dict(armed) if armed is not None else {}
-        self._keys: list[str | None] = [None]
-        self._instants: list[int] = []
-        self._in_order: list[Recorded | None] = []
+        self._past = Past()
+        self._ahead: Iterator[Delivery] = iter(())
+        self._next_at = 0
+        self._next_record: Recorded | None = None
         self._live_from = 0
-        self._fired: frozenset[str] = frozenset()
         self._disarmed: set[str] = set()
         self._args = args
         self._kwargs = kwargs
         self._main: tasks.Task[Any] | None = None
 
-    def start(self, history: list[tuple[str, int]], at: int, *, live_from: int | None = None) -> None:
+    def start(self, history: Past, at: int, *, live_from: int | None = None) -> None:
         """Run the body from its beginning through its history.
 
         Args:
-            history: ids in delivery order, each with its instant in milliseconds.
-            at: the instant at which the body began.
+            at: the instant at which the body began, in milliseconds.
             live_from: how much of the history earlier invocations delivered; what follows is new, and logged.
 
         Raises:
+            DecodeError: what is recorded cannot be read.
             NondeterminismError: the body does something else than the record says.
             RealIOError, Panic: as the body raised them.
         """
         self.began_at = at
         self.now_ms = max(self.now_ms, at)
-        total = len(history)
-        ids = [id for id, _ in history]
-        self._keys = [*ids, None]
-        self._instants = [instant for _, instant in history]
-        live_from = total if live_from is None else live_from
-        recorded = self._recorded
-        self._in_order = list(recorded.values()) if list(recorded) == ids else list(map(recorded.get, ids))
-        if None in self._in_order:
-            self._fired = frozenset([id for id in ids if id not in recorded])
-        self._live_from = live_from
-        self.next_key = self._keys[0]
+        self._live_from = len(history) if live_from is None else live_from
+        self._past = history
+        self._ahead = iter(history)
+        self.next_key, self._next_at, self._next_record = next(self._ahead)
         self._main = self.loop.create_task(self._run(self.scope, self.info, self._args, self._kwargs), name="main")
         self.loop.drain()
-        while self.delivered < total:
-            id, instant = history[self.delivered]
+        while (id := self.next_key) is not None:
+            instant, record = self._next_at, self._next_record
             self.advance()
-            self._deliver(id, instant, None)
-        self._keys = [None]
-        self._instants = []
-        self._in_order = []
-        self._recorded = {}
+            self._deliver(id, instant, None, record)
+        self._past = Past()
         missing = next(iter(self._created), None)
         if missing is not None:
             self._diverge(missing, describe_recorded(self._created[missing]), "no such operation")
@@ -254,7 +242,7 @@ class Body:
         op.kwargs = kwargs
         op.options = options
         # A sequence of steps meets its records in order, where the next one is a position and not a search.
-        record = self._in_order[self.delivered] if id == self.next_key else self._recorded.get(id)
+        record = self._next_record if id == self.next_key else self._expected(id)
         op._record = record
         if record is None:
             self._issue(op)
@@ -387,7 +375,7 @@ class Body:
     # Inside.
 
     def _register(self, op: DurableFuture[Any]) -> None:
-        record = self._recorded.get(op.key)
+        record = self._expected(op.key)
         op._record = None if op.kind == Kind.DETACHED else record
         if record is None:
             self._issue(op)
@@ -400,7 +388,7 @@ class Body:
         if self.loop.abandoned:
             self.loop.alive()
         id = op.key
-        if id in self._fired:
+        if self.next_key is not None and id in self._past:
             self._diverge(id, "a timer", describe(op))
         if id in self._armed:
             self._diverge(id, "a timer", describe(op))
@@ -421,28 +409,40 @@ class Body:
 
     def _check_timer(self, id: str, at: int) -> None:
         self.loop.alive()
-        record = self._recorded.get(id) or self._created.pop(id, None)
+        record = self._expected(id) or self._created.pop(id, None)
         if record is not None and record.kind != Kind.TIMER:
             self._diverge(id, describe_recorded(record), "a timer")
         known = self._armed.pop(id, None)
         if known is not None and known != at:
             self._diverge(id, f"a timer until {known}", f"a timer until {at} (milliseconds since 1970)")
 
-    def _diverge(self, id: str, recorded: str, current: str) -> None:
+    def _diverge(self, id: str, recorded: str, current: str) -> NoReturn:
         error = NondeterminismError(id, recorded, current)
         self.loop.refuse(error)
         raise error
 
+    def _expected(self, id: str) -> Recorded | None:
+        """What is recorded of an operation that history is yet to deliver."""
+        key = self.next_key
+        if key is None or key == id:
+            return self._next_record
+        try:
+            return self._past.find(id)
+        except DecodeError as error:
+            raise self.loop.refuse(error) from None
+
     def advance(self) -> None:
         """The next entry of history is delivered now."""
-        position = self.delivered
-        if position >= self._live_from:
+        if self.delivered >= self._live_from:
             self.replaying = False
-        at = self._instants[position]
+        at = self._next_at
         if at > self.now_ms:
             self.now_ms = at
-        self.delivered = position = position + 1
-        self.next_key = self._keys[position]
+        self.delivered += 1
+        try:
+            self.next_key, self._next_at, self._next_record = next(self._ahead)
+        except DecodeError as error:
+            raise self.loop.refuse(error) from None
 
     def restore(self, op: DurableFuture[Any], value: Any) -> Any:
         """A recorded value as the annotated type. Raises DecodeError past the body: the data is wrong, not the work."""
@@ -451,7 +451,8 @@ class Body:
         except DecodeError as error:
             raise self.loop.refuse(error) from None
 
-    def _deliver(self, id: str, at: int, completion: Completion | None) -> None:
+    def _deliver(self, id: str, at: int, completion: Completion | None, record: Recorded | None = None) -> None:
+        """Complete what stands under an id, and run the body; a replay gives the record instead of the completion."""
         if at > self.now_ms:
             self.now_ms = at
         op = self.ops.pop(id, None)
@@ -462,12 +463,10 @@ class Body:
                     op.set_result(None)
             else:
                 if completion is None:
-                    record = self._recorded.get(id)
                     if record is None:
                         self._diverge(id, "a timer", describe(op))
-                    else:
-                        completion = Completion(record.state, record.value)
-                if completion is not None and not op.done():
+                    completion = Completion(record.state, record.value)
+                if not op.done():
                     state, value = completion
                     if state is State.RESOLVED:
                         info = op.info
@@ -483,7 +482,6 @@ class Body:
             elif id in self.timers:
                 self.timers.pop(id)
             elif id not in self._disarmed:  # it came due together with what disarmed it
-                record = self._recorded.get(id)
                 self.loop.refused = None
                 self._diverge(
                     id,

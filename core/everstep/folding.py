@@ -4,19 +4,28 @@ A fold is one immutable record `<run>.~<k>` that holds the next entries of the d
 (steps, timers, inline children, detached starts) go into it whole and are deleted by the same commit; a promise that
 outsiders may know stays where it is, and only its place in the order is kept (rule P3). The folds of a run, one after
 the other, are the beginning of its history; segments of the task cut and extend what follows (rule P2.3).
+
+It is written in columns, a line each, so that a replay reads no column that it does not need, and reads the rest of a
+fold when it gets there.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from itertools import compress
+from itertools import chain, groupby, repeat
 from typing import Any, NamedTuple
 
-from .promise import Kind, Payload, Record, Row, Segment, State, from_row, to_row
+from .errors import DecodeError
+from .operation import Recorded, as_recorded
+from .promise import Kind, Payload, Record, Row, Segment, State, from_row
 
 FOLD_MARK = "~"
-_NOT_LOCAL = ""
+_NOT_PLAIN = ""
+"""The kind of an entry whose record is elsewhere: a promise of its own, or one that is not plain JSON."""
+_UNUSED = State.RESOLVED.value
+_BETWEEN = ",\n"
+_WIDTH = 8
 
 
 class Entry(NamedTuple):
@@ -27,114 +36,147 @@ class Entry(NamedTuple):
     row: Row | None
 
 
-class Columns(NamedTuple):
-    """Local records as folds hold them, column by column; calls and values are plain JSON."""
+class Folding(NamedTuple):
+    """A fold that is to be written: its record, and the ids that are deleted with it; so many entries are in it."""
 
-    ids: list[str]
-    kinds: list[str]
-    calls: list[Any]
-    states: list[str]
-    values: list[Any]
+    record: Record
+    gone: tuple[str, ...]
+    size: int
 
 
-class Folded(NamedTuple):
-    """The beginning of a history, read back. `special` are local records whose payloads are yet to be decoded."""
-
-    history: list[tuple[str, int]]
-    local: Columns
-    special: list[Row]
-    folds: int
-    began_at: int
-
-
-def fold_row(branch: str, prefix: str, number: int, began_at: int, entries: Sequence[Entry]) -> Row:
+def fold_record(branch: str, prefix: str, number: int, began_at: int, entries: Sequence[Entry]) -> Record:
     """The record that holds these entries; those that carry their row go into it whole.
 
-    It is written in columns, which a parser reads fastest: ids, instants, kinds, states, calls, values, instants of
-    creation, and by index what is not plain JSON (its texts and headers).
+    Its columns: ids, instants, kinds, states, calls, values, instants of creation, and by index what is not plain JSON
+    (its texts and headers). Kinds and states are runs of the same.
 
     Args:
         number: of the fold, from 1.
         began_at: when the body began, in milliseconds, which the segments cease to say.
     """
-    rows = [entry.row for entry in entries]
+    rows = [entry[2] for entry in entries]
     odd = {index: row for index, row in enumerate(rows) if row is not None and row[16] is not None}
+    plain = [None if row is None or row[16] is not None else row for row in rows]
     columns = [
-        json.dumps([entry.id for entry in entries]),
-        json.dumps([entry.at for entry in entries]),
-        json.dumps([_NOT_LOCAL if row is None else row[2] for row in rows]),
-        json.dumps(["" if row is None else row[3] for row in rows]),
-        _texts(["null" if row is None or row[16] is not None else row[9] or "null" for row in rows]),
-        _texts(["null" if row is None or row[16] is not None else row[10] or "null" for row in rows]),
+        json.dumps([entry[0] for entry in entries]),
+        json.dumps([entry[1] for entry in entries]),
+        json.dumps(_runs([_NOT_PLAIN if row is None else row[2] for row in plain])),
+        json.dumps(_runs([_UNUSED if row is None else row[3] for row in plain])),
+        _texts(["null" if row is None else row[9] or "null" for row in plain]),
+        _texts(["null" if row is None else row[10] or "null" for row in plain]),
         json.dumps([0 if row is None else row[12] for row in rows]),
-        json.dumps([[index, row[9], row[10], row[16]] for index, row in odd.items()]),
+        json.dumps([[index, row[2], row[3], row[9], row[10], row[16]] for index, row in odd.items()]),
     ]
-    record = Record(
+    return Record(
         f"{prefix}{FOLD_MARK}{number}",
         State.RESOLVED,
         Kind.FOLD,
         branch,
-        value=Payload(_texts(columns)),
+        value=Payload(f"[\n{_BETWEEN.join(columns)}\n]"),
         created_at=began_at,
         settled_at=entries[-1].at,
         attempt=len(entries),
-        rev=1,
     )
-    return to_row(record)
 
 
 def _texts(values: Sequence[str]) -> str:
-    return f"[{','.join(values)}]"
+    text = f"[{','.join(values)}]"
+    return text.replace("\n", " ") if "\n" in text else text  # in JSON a line ends only where a space may stand
 
 
-def unfold(rows: Iterable[Row]) -> Folded:
+def _runs(values: Sequence[str]) -> list[tuple[str, int]]:
+    return [(value, len(list(same))) for value, same in groupby(values)]
+
+
+def _expanded(runs: Sequence[tuple[str, int]]) -> list[str]:
+    return list(chain.from_iterable([repeat(value, count) for value, count in runs]))
+
+
+class Fold:
+    """A fold as it is read back: what it delivers at once, the rest when it is asked for.
+
+    Attributes:
+        ids: what it delivers, in order.
+        began_at: when the body began, in milliseconds.
+
+    Raises ValueError, TypeError or LookupError where it is damaged.
+    """
+
+    __slots__ = ("_columns", "_row", "began_at", "ids")
+
+    def __init__(self, row: Row) -> None:
+        columns = (row[10] or "")[2:-2].split(_BETWEEN)
+        if len(columns) != _WIDTH:
+            raise ValueError(f"{len(columns)} columns")
+        self._row = row
+        self._columns = columns
+        self.began_at = row[12]
+        self.ids: list[str] = json.loads(columns[0])
+
+    def column(self, number: int) -> list[Any]:
+        """A column as it was written."""
+        found: list[Any] = json.loads(self._columns[number])
+        return found
+
+    def entries(self) -> tuple[list[int], Sequence[Recorded | None]]:
+        """Instants, in milliseconds, and what is recorded; None where that is not in the fold as plain JSON.
+
+        Raises DecodeError, naming the fold, where it is damaged.
+        """
+        try:
+            instants, runs, states, calls, values = json.loads(f"[{','.join(self._columns[1:6])}]")
+            kinds = _expanded(runs)
+            records: Sequence[Recorded | None] = as_recorded(kinds, calls, _expanded(states), values)
+            if not len(instants) == len(records) == len(self.ids):
+                raise ValueError("its columns differ in length")
+        except (ValueError, TypeError, LookupError) as error:
+            raise DecodeError(f"{self._row.id}: a fold of its history is damaged: {error}") from None
+        if _NOT_PLAIN in kinds:
+            records = [one if kind else None for one, kind in zip(records, kinds, strict=True)]
+        return instants, records
+
+    def special(self) -> list[Row]:
+        """Local records whose payloads are yet to be decoded. Raises as the class does."""
+        if self._columns[7] == "[]":
+            return []
+        instants, created = self.column(1), self.column(6)
+        return [
+            Row(
+                self.ids[index], self._row[1], kind, state, 1, None, None, None, None, param, value,
+                None, created[index], instants[index], None, None, rest,
+            )
+            for index, kind, state, param, value, rest in self.column(7)
+        ]  # fmt: skip
+
+
+def unfold(rows: Iterable[Row]) -> list[Fold]:
     """Read folds back, in order. Raises ValueError, TypeError or LookupError where one is damaged or missing."""
-    ordered = sorted(rows, key=lambda row: int(row[0].rpartition(FOLD_MARK)[2]))
-    if not ordered:
-        return Folded([], Columns([], [], [], [], []), [], 0, 0)
-    if int(ordered[-1][0].rpartition(FOLD_MARK)[2]) != len(ordered):
+    ordered = sorted([(int(row[0].rpartition(FOLD_MARK)[2]), row) for row in rows], key=lambda one: one[0])
+    if ordered and ordered[-1][0] != len(ordered):
         raise ValueError("one is missing")
-    history: list[tuple[str, int]] = []
-    local = Columns([], [], [], [], [])
-    special: list[Row] = []
-    for row in ordered:
-        ids, instants, kinds, states, calls, values, created, odd = json.loads(row[10] or "")
-        history.extend(zip(ids, instants, strict=True))
-        if odd:
-            for index, param, value, rest in odd:
-                at = instants[index]
-                special.append(
-                    Row(
-                        ids[index], row[1], kinds[index], states[index], 1, None, None, None, None, param, value,
-                        None, created[index], at, None, None, rest,
-                    )
-                )  # fmt: skip
-                kinds[index] = _NOT_LOCAL
-        whole = _NOT_LOCAL not in kinds
-        for column, part in zip(local, (ids, kinds, calls, states, values), strict=True):
-            column.extend(part if whole else compress(part, kinds))
-    return Folded(history, local, special, len(ordered), ordered[0][12])
+    return [Fold(row) for _, row in ordered]
 
 
 def folded_records(row: Row) -> list[Record]:
-    """The local records a fold holds, for people to look at. Raises as `unfold`."""
-    folded = unfold([row._replace(id=f"{FOLD_MARK}1")])
-    created = dict(zip(*[json.loads(row[10] or "")[column] for column in (0, 6)], strict=True))
-    settled = dict(folded.history)
+    """The local records a fold holds, for people to look at. Raises as `Fold`, and DecodeError."""
+    fold = Fold(row)
+    created = fold.column(6)
+    instants, records = fold.entries()
     plain = [
         Record(
             id,
-            State(state),
-            kind,
+            one.state,
+            one.kind,
             row[1],
-            Payload(json.dumps(call)) if call is not None else Payload(),
-            Payload(json.dumps(value)),
-            created_at=created[id],
-            settled_at=settled[id],
+            Payload(json.dumps(one.call)) if one.call[0] else Payload(),
+            Payload(json.dumps(one.value)),
+            created_at=began,
+            settled_at=at,
         )
-        for id, kind, call, state, value in zip(*folded.local, strict=True)
+        for id, at, began, one in zip(fold.ids, instants, created, records, strict=True)
+        if one is not None
     ]
-    return plain + [from_row(special) for special in folded.special]
+    return plain + [from_row(special) for special in fold.special()]
 
 
 def trimmed(segments: tuple[Segment, ...], folded: int) -> tuple[Segment, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .clock import NEVER
 from .errors import LeaseLost, PlatformError
-from .folding import trimmed
+from .folding import Folding, trimmed
 from .lifecycle import acquire, halt, heartbeat, release
 from .ports import Fence, Guard, Refused
 from .promise import Record, State, Task, from_row
@@ -106,11 +106,12 @@ class Holding:
     def _covered(self) -> tuple[str, ...]:
         return (self.id,) if self.now() < self._held_until else ()
 
-    def _trimmed(self, changed: Entity) -> Entity:
-        """Without the segments that folds have taken the place of."""
-        if not self.folded or not isinstance(changed, Record) or changed.task is None:
+    def _trimmed(self, changed: Entity, more: int = 0) -> Entity:
+        """Without the segments that folds have taken the place of, or do with this write."""
+        folded = self.folded + more
+        if not folded or not isinstance(changed, Record) or changed.task is None:
             return changed
-        segments = trimmed(changed.task.segments, self.folded)
+        segments = trimmed(changed.task.segments, folded)
         return changed._replace(task=changed.task._replace(segments=segments))
 
     def _adopt(self, written: Written) -> None:
@@ -125,8 +126,10 @@ class Holding:
         deletes: tuple[str, ...] = (),
         guards: tuple[Guard, ...] = (),
         keep: str | None = None,
+        folding: Folding | None = None,
     ) -> bool:
-        """Write the task's record; False when a guard did not hold. `keep` is a wake-up not to be taken back yet.
+        """Write the task's record; False when a guard did not hold. `keep` is a wake-up not to be taken back yet, and
+        `folding` a fold that is written with it.
 
         `changed` comes from a transition that re-checked its own condition; None means that it did not hold.
 
@@ -134,11 +137,15 @@ class Holding:
             LeaseLost: the task is no longer ours.
         """
         await self.stop_beat()
+        fold: list[Change] = []
+        if folding is not None:
+            fold = [(None, folding.record)]
+            deletes = (*deletes, *folding.gone)
         for _ in range(3):
             if changed is None:
                 break
             written = await self.driver.writer.commit(
-                [(self.record, self._trimmed(changed))],
+                [(self.record, self._trimmed(changed, 0 if folding is None else folding.size)), *fold],
                 fence=self.fence(),
                 deletes=deletes,
                 guards=guards,
@@ -157,9 +164,9 @@ class Holding:
             self._hold(current)
         raise LeaseLost(self.id)
 
-    async def release(self, retry_at: int) -> None:
+    async def release(self, retry_at: int, folding: Folding | None = None) -> None:
         """Let go, due again at `retry_at` (milliseconds)."""
-        await self.write(release(self.record, self.now(), self.task.version, retry_at))
+        await self.write(release(self.record, self.now(), self.task.version, retry_at), folding=folding)
         self.driver.tell("released", self.id)
 
     async def halt(self, reason: str) -> None:

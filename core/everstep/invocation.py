@@ -22,6 +22,7 @@ from .errors import (
     RealIOError,
     UnknownFunction,
 )
+from .folding import Folding
 from .holding import Holding
 from .ids import child_prefix, origin_of
 from .journal import Journal, fresh, unhurried_collector
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
 _POLL_FIRST = 60_000
 _POLL_LAST = 3_600_000
 _SEGMENTS = 64
-_UNFOLDED = 8
+_PIECE = 8
+"""How much goes into one fold at most, in units of `fold_after`."""
+_FOUND = 1
+"""Pieces that are folded where a load finds them: an invocation was killed in the middle of a long run."""
+_GROWN = 4
+"""Pieces that are folded while the body runs. What it waits for next may be the end, where no fold pays: this bounds
+what is kept in memory, and what is read where it is killed."""
 _WAITS_FOR_NOTHING = (
     "the body waits for something that nothing durable will ever complete "
     "(an asyncio.Event, Queue or future that nobody sets)"
@@ -140,20 +147,19 @@ class Invocation:
             codec=self._codec,
             generation=task.generation,
             created_at=record.created_at,
-            recorded=journal.recorded,
             created=journal.created,
             armed={
                 id: at for id, at in self._armed.items() if id not in journal.inbox and id not in self.recorder.loose
             },
         )
         segment = task.segments[-1]
-        history = [*journal.history, *[(id, segment.at) for id in segment.inbox]]
+        history = journal.history.then(segment.inbox, segment.at)
         if len(task.segments) == 1 and not journal.folds:
             body.first_life()
         began_at = journal.began_at if journal.began_at is not None else segment.at
         with unhurried_collector():
             body.start(history, began_at, live_from=len(journal.history))
-        await self._fold(body)
+        await self._fold(body, _FOUND)
         self.driver.tell("replayed", self.id, deliveries=len(journal.history), inbox=len(segment.inbox))
         return body
 
@@ -193,7 +199,9 @@ class Invocation:
             elif await self._work(body):
                 continue
             elif self._used_up() and self._could_go_on(body):
-                await self.holding.release(self.holding.now())
+                folding = await self._fold_with(body)
+                await self.holding.release(self.holding.now(), folding)
+                self.recorder.folded(folding)
                 body.drop()
                 return
             elif await self._suspend(body):
@@ -382,8 +390,7 @@ class Invocation:
             await self.holding.renew()
         for item, stands in zip(batch, written, strict=True):
             self._hand_over(body, item, stands)
-        if len(self.recorder.tail) >= _UNFOLDED * self.driver.fold_after:
-            await self._fold(body)
+        await self._fold(body, _GROWN)
 
     def _hand_over(self, body: Body, item: Ready, stands: tuple[State, Any, Row]) -> None:
         op, key, _, _, at, _ = item
@@ -413,7 +420,7 @@ class Invocation:
             await holding.halt(_WAITS_FOR_NOTHING)
             body.drop()
             return True
-        await self._fold(body)
+        folding = await self._fold_with(body)
         age = max(now - holding.record.created_at, _POLL_FIRST)
         waiting = suspend(
             holding.record,
@@ -427,13 +434,15 @@ class Invocation:
         awaited = children.pending(wanted)
         if self.driver.store.single_writer or not awaited:
             guards = tuple([Guard(key, self.recorder.revs[key]) for key in awaited if key in self.recorder.revs])
-            if not await holding.write(waiting, guards=guards):
+            if not await holding.write(waiting, guards=guards, folding=folding):
                 await self._readmit(body, awaited, suspended=False)
                 return False
+            self.recorder.folded(folding)
         else:
             # Until it has looked again, what stands for the lease's end stands for that look too (W1, W4).
             stands, ends = holding.record.wake, holding.task.expires_at
-            await holding.write(waiting, keep=stands)
+            await holding.write(waiting, keep=stands, folding=folding)
+            self.recorder.folded(folding)
             if await self._readmit(body, awaited, suspended=True):
                 return False
             if stands is not None and ends is not None:
@@ -446,13 +455,29 @@ class Invocation:
         )
         return True
 
-    async def _fold(self, body: Body) -> None:
-        """Fold what history has grown by, when the run is about to be put down: the next load is quick."""
-        size = self.driver.fold_after
-        while len(self.recorder.tail) >= size:
-            await self.recorder.fold(body.began_at, _UNFOLDED * size)
-        if len(self.holding.task.segments) > _SEGMENTS and self.recorder.tail:
-            await self.recorder.fold(body.began_at, len(self.recorder.tail))
+    async def _fold(self, body: Body, pieces: int) -> None:
+        """Fold what was not, where it is so many pieces or more, by writes of their own."""
+        piece = _PIECE * self.driver.fold_after
+        if len(self.recorder.tail) >= pieces * piece:
+            while len(self.recorder.tail) >= piece:
+                await self.recorder.fold(self.recorder.folding(body.began_at, piece))
+
+    async def _fold_with(self, body: Body) -> Folding | None:
+        """Fold what history has grown by, when the run is about to be put down: the next load is quick.
+
+        The last piece is returned: where a commit takes several rows it goes with the write that puts the run down, so
+        it costs no request, and is worth it for less.
+        """
+        recorder, folded, most = self.recorder, self.holding.folded, self.driver.fold_after
+        together = self.driver.store.folds
+        # Ever more, so that the number of folds stays small beside what is in them.
+        enough = min(most, max(most, folded) // 8) if together else most
+        while len(recorder.tail) >= max(enough, 1) or (recorder.tail and len(self.holding.task.segments) > _SEGMENTS):
+            folding = recorder.folding(body.began_at, _PIECE * most)
+            if together and folding.size == len(recorder.tail):
+                return folding
+            await recorder.fold(folding)
+        return None
 
     async def _readmit(self, body: Body, awaited: list[str], *, suspended: bool) -> bool:
         """Look again at what the body waits for, after the suspend (rule W4) or because it was refused. What settled

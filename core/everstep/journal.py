@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import repeat
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .codec import Codec
 from .errors import DecodeError
 from .folding import Entry, unfold
 from .ids import child_prefix
-from .operation import Recorded
+from .operation import _NOTHING, Recorded, as_recorded
+from .past import Past
 from .promise import (
-    _STATES,
     LOCAL,
     RETENTION,
     Kind,
@@ -39,13 +37,13 @@ from .promise import (
 class Journal(NamedTuple):
     """What a body is replayed against.
 
-    `history` is in delivery order with instants (milliseconds), `length` long even where it was not read; `inbox` are
-    completions that the next acquisition delivers first; `created` are promises the store knows and history does not
+    `history` is in delivery order, `length` long even where it was not read; `inbox` are completions that the next
+    acquisition delivers first; `created` are promises the store knows and history does not
     deliver; `loose` are local records outside history, orphans and failed attempts; `overdue` are records to be written
     as settled by their deadline; `tail` is the history that is not in one of the `folds` yet.
     """
 
-    history: list[tuple[str, int]]
+    history: Past
     length: int
     began_at: int | None
     recorded: dict[str, Recorded]
@@ -60,22 +58,23 @@ class Journal(NamedTuple):
     folds: int
 
 
-@contextmanager
-def unhurried_collector() -> Iterator[None]:
+class unhurried_collector:
     """Building a large journal makes no garbage, and a collector that looks for some over and over doubles its cost."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+
+    __slots__ = ("_enabled",)
+
+    def __enter__(self) -> None:
+        self._enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        if self._enabled:
+            gc.enable()
 
 
 def fresh() -> Journal:
     """The journal of a generation that begins."""
-    return Journal([], 0, None, {}, {}, (), {}, {}, [], [], True, [], 0)
+    return Journal(Past(), 0, None, {}, {}, (), {}, {}, [], [], True, [], 0)
 
 
 async def read(record: Record, rows: Sequence[Row], codec: Codec, now: int) -> Journal:
@@ -98,13 +97,14 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
     stale = [id for row in rows if (id := row[0]) not in own and id != record.id and _is_stale(row, before)]
     try:
         folds = unfold([own.pop(row[0]) for row in rows if row[2] == Kind.FOLD and row[0] in own])
+        special = [row for fold in folds for row in fold.special()]
     except (ValueError, TypeError, LookupError) as error:
         raise DecodeError(f"{record.id}: a fold of its history is damaged: {error}") from None
-    history, progressed = _history(task.segments, own, folds.history)
+    settled = sum([len(fold.ids) for fold in folds])
+    ids, instants, progressed = _history(task.segments, own, settled)
     asked = {*own, *[id for id, _ in task.timers]}
-    delivered = {id for id, _ in history if id in asked}
-    recorded = _recorded(*folds.local)
-    recorded.update(await _decode([*folds.special, *[row for id, row in own.items() if id in delivered]], codec))
+    delivered = asked.intersection(ids).union(*[asked.intersection(fold.ids) for fold in folds])
+    recorded = await _decode([*special, *[row for id, row in own.items() if id in delivered]], codec)
     created: dict[str, Recorded] = {}
     loose: dict[str, Record] = {}
     arrived: list[tuple[int, str]] = []
@@ -125,9 +125,9 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
         arrived.append((shown.settled_at or now, id))
     local = {id: row for id, row in own.items() if row[2] in LOCAL}
     return Journal(
-        history,
-        len(history),
-        folds.began_at if folds.folds else task.segments[0].at if task.segments else None,
+        Past(ids, instants, recorded, folds),
+        settled + len(ids),
+        folds[0].began_at if folds else task.segments[0].at if task.segments else None,
         recorded,
         created,
         _inbox(arrived, record, loose, delivered, now),
@@ -136,8 +136,8 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
         stale,
         overdue,
         progressed,
-        [make(Entry, (id, at, local.get(id))) for id, at in history[len(folds.history) :]],
-        folds.folds,
+        [make(Entry, (id, at, local.get(id))) for id, at in zip(ids, instants, strict=True)],
+        len(folds),
     )
 
 
@@ -146,27 +146,27 @@ def _is_stale(row: Row, before: int) -> bool:
     return row.kind in LOCAL or (row.settled_at is not None and row.settled_at <= before)
 
 
-def _history(
-    segments: Sequence[Segment], own: Mapping[str, Row], folded: list[tuple[str, int]]
-) -> tuple[list[tuple[str, int]], bool]:
-    """Ids in delivery order with their instants; and whether the last epoch added to them.
+def _history(segments: Sequence[Segment], own: Mapping[str, Row], folded: int) -> tuple[list[str], list[int], bool]:
+    """Ids in delivery order, after so many that are folded, their instants; and whether the last epoch added to them.
 
     A segment that began before the end of the folds has delivered its inbox in them.
     """
     stamped = {(row[7], row[8]): row for row in own.values() if row[7] is not None}
-    history = list(folded)
-    settled = len(folded)
+    ids: list[str] = []
+    instants: list[int] = []
     before = 0
     for segment in segments:
         before = segment.start + len(segment.inbox)
-        if segment.start >= settled:
-            del history[segment.start :]
-            history.extend([(id, segment.at) for id in segment.inbox])
-        epoch, n = segment.epoch, len(history) + 1
+        if segment.start >= folded:
+            del ids[segment.start - folded :], instants[segment.start - folded :]
+            ids += segment.inbox
+            instants += [segment.at] * len(segment.inbox)
+        epoch, n = segment.epoch, folded + len(ids) + 1
         while (row := stamped.get((epoch, n))) is not None:
-            history.append((row[0], row[13] or segment.at))
+            ids.append(row[0])
+            instants.append(row[13] or segment.at)
             n += 1
-    return history, len(history) > before
+    return ids, instants, folded + len(ids) > before
 
 
 def _inbox(
@@ -210,11 +210,13 @@ async def read_arrivals(
         recorded[row.id] = entries[row.id]._replace(state=shown.state)
         arrived.append((shown.settled_at or now, row.id))
     inbox = _inbox(arrived, record, loose, (), now)
-    return Journal([], delivered, None, recorded, {}, inbox, loose, revs, [], overdue, True, [], 0)
+    return Journal(Past(), delivered, None, recorded, {}, inbox, loose, revs, [], overdue, True, [], 0)
 
 
 async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
     """What each row records; plain ones in one pass of the parser, and built without a call of Python each."""
+    if not rows:
+        return {}
     plain = [row for row in rows if row[16] is None or not _has_headers(row[16])]
     texts = [text for row in plain for text in (row[9] or _NO_CALL, row[10] or "null")]
     try:
@@ -223,9 +225,8 @@ async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
             raise ValueError("a record holds more than one value")
     except ValueError:
         parsed = [_parse(row, text) for row, text in zip([row for row in plain for _ in "ab"], texts, strict=True)]
-    found = _recorded(
-        [row[0] for row in plain], [row[2] for row in plain], parsed[::2], [row[3] for row in plain], parsed[1::2]
-    )
+    records = as_recorded([row[2] for row in plain], parsed[::2], [row[3] for row in plain], parsed[1::2])
+    found = dict(zip([row[0] for row in plain], records, strict=True))
     if len(plain) < len(rows):
         for row in rows:
             if row[0] not in found:
@@ -234,15 +235,6 @@ async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
                 value = codec.decode(await codec.internalize(record.value))
                 found[row[0]] = Recorded(record.kind, call or _NOTHING, record.state, value)
     return found
-
-
-def _recorded(
-    ids: Sequence[str], kinds: Sequence[str], calls: Sequence[Any], states: Sequence[str], values: Sequence[Any]
-) -> dict[str, Recorded]:
-    """By id, and built without a call of Python each."""
-    columns = zip(kinds, [call or _NOTHING for call in calls], map(_STATES.__getitem__, states), values, strict=True)
-    entries: Iterator[Recorded] = map(tuple.__new__, repeat(Recorded), columns)
-    return dict(zip(ids, entries, strict=True))
 
 
 def _has_headers(rest: str | None) -> bool:
@@ -256,5 +248,4 @@ def _parse(row: Row, text: str) -> Any:
         raise DecodeError(f"{row.id}: its record is damaged: {error}") from None
 
 
-_NOTHING: list[Any] = ["", []]
 _NO_CALL = '["",[]]'

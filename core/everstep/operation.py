@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import current_task, tasks
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import PromiseCanceled, PromiseTimedOut
 from .plain import plain
-from .promise import Kind, Payload, State
+from .promise import _STATES, Kind, Payload, State
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -50,6 +51,20 @@ class Recorded(NamedTuple):
             and call[1] == args
             and (not kwargs if len(call) == 2 else call[2] == kwargs)
         )
+
+
+_NOTHING: list[Any] = ["", []]
+
+
+def as_recorded(
+    kinds: Iterable[str], calls: Sequence[Any], states: Iterable[str], values: Iterable[Any]
+) -> list[Recorded]:
+    """Columns as records, built without a call of Python each; a call that is missing is a call of nothing.
+
+    Raises LookupError where there is no such state, ValueError where the columns differ in length.
+    """
+    columns = zip(kinds, [call or _NOTHING for call in calls], map(_STATES.__getitem__, states), values, strict=True)
+    return list(map(tuple.__new__, repeat(Recorded), columns))
 
 
 class Completion(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import LeaseLost
-from .folding import Entry, fold_row
+from .folding import Entry, Folding, fold_record
 from .ids import child_prefix, origin_of
 from .operation import DurableFuture
 from .ports import Commit, Put
@@ -180,31 +180,40 @@ class Recorder:
             row = None
         self.tail.append(make(Entry, (id, at, row)))
 
-    async def fold(self, began_at: int, size: int) -> None:
-        """Fold the first entries of the tail into one record, so that later loads read few (rule P3).
-
-        Raises LeaseLost.
-        """
+    def folding(self, began_at: int, size: int) -> Folding:
+        """The first entries of the tail as one record, so that later loads read few (rule P3)."""
         holding = self._holding
         entries = self.tail[:size]
         if sum([_size(entry.row) for entry in entries if entry.row is not None]) > _FOLDED_SIZE:
             entries = entries[: holding.driver.fold_after]
-        left = self.tail[len(entries) :]
         if not self._store.folds:
             entries = [Entry(entry.id, entry.at, None) for entry in entries]
         prefix = child_prefix(holding.id, holding.task.generation)
-        row = fold_row(holding.id, prefix, self.folds + 1, began_at, entries)
-        gone = tuple([entry.id for entry in entries if entry.row is not None])
-        refused = await self._store.commit(Commit(self._origin, (Put(row, 0),), gone, holding.fence()))
+        record = fold_record(holding.id, prefix, self.folds + 1, began_at, entries)
+        return Folding(record, tuple([entry.id for entry in entries if entry.row is not None]), len(entries))
+
+    async def fold(self, folding: Folding) -> None:
+        """Write a fold by itself. Raises LeaseLost."""
+        holding = self._holding
+        put = Put(to_row(folding.record._replace(rev=1)), 0)
+        refused = await self._store.commit(Commit(self._origin, (put,), folding.gone, holding.fence()))
         if refused is not None:
             raise LeaseLost(holding.id)
+        self.folded(folding)
+
+    def folded(self, folding: Folding | None) -> None:
+        """A fold was written, if there was one to write."""
+        if folding is None:
+            return
+        holding = self._holding
+        record, gone, size = folding
         for id in gone:
             del self.revs[id]
-        self.revs[row.id] = 1
+        self.revs[record.id] = 1
         self.folds += 1
-        holding.folded += len(entries)
-        self.tail = left
-        holding.driver.tell("folded", holding.id, entries=len(entries))
+        holding.folded += size
+        del self.tail[:size]
+        holding.driver.tell("folded", holding.id, entries=size)
 
     async def fail(self, op: DurableFuture[Any], outcome: FailedForNow) -> int:
         """Record a failed attempt; the count is durable. Returns when the next one is due. Raises LeaseLost."""

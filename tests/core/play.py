@@ -14,6 +14,7 @@ from everstep.context import ContinueAsNew
 from everstep.engine import Body
 from everstep.failures import describe as describe_error
 from everstep.operation import Completion, Recorded, describe, plain_call
+from everstep.past import Past
 from everstep.promise import Kind, State, Tree
 
 
@@ -118,19 +119,23 @@ class Play:
             {},
             generation=generation,
             created_at=at,
-            recorded={
-                one.id: Recorded(one.kind, call_of(one), one.state, one.value)
-                for one in self.deliveries
-                if one.kind != Kind.TIMER
-            },
             created={one.id: Recorded(one.kind, call_of(one), State.PENDING, None) for one in pending},
             armed=armed,
         )
         self._timers: dict[str, int] = {}
         if not self.deliveries:
             self.body.first_life()
+        past = Past(
+            [one.id for one in self.deliveries],
+            [one.at for one in self.deliveries],
+            {
+                one.id: Recorded(one.kind, call_of(one), one.state, one.value)
+                for one in self.deliveries
+                if one.kind != Kind.TIMER
+            },
+        )
         try:
-            self.body.start([(one.id, one.at) for one in self.deliveries], at, live_from=live_from)
+            self.body.start(past, at, live_from=live_from)
         except BaseException:
             self.close()
             raise

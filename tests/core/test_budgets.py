@@ -135,7 +135,7 @@ async def for_ever(ctx: Context) -> None:
 
 
 def test_ten_thousand_iterations_in_one_history_read_a_bounded_number_of_records() -> None:
-    """A cold resume reads what is not folded yet, and one record for every 512 deliveries that are."""
+    """A cold resume reads what is not folded yet, and one record for every 512 deliveries that are, or a few more."""
 
     async def work() -> None:
         rig = Rig(watch, MemoryStore(), fold_after=512)

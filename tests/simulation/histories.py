@@ -44,6 +44,7 @@ class History:
             "cache": random.choice([0, 1, 64, 64]),
             "lease": random.choice([60, 60, 5]),
             "heartbeat": random.random() < 0.2,
+            "fold_after": Random(f"folds {seed}").choice([512, 3, 1]),
             **fixed,
         }
         if self.options["mode"] == "rows":

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from everstep import driver, holding, invocation, journal, kernel, promise, recording, service, writer
+from everstep import driver, folding, holding, invocation, journal, kernel, promise, recording, service, writer
 from everstep.context import Scope
 from everstep.testing.faults import Faults
 
@@ -269,16 +269,39 @@ MUTANTS = [
         "P2.3",
         journal,
         "_history",
-        (("            del history[segment.start :]\n", ""),),
+        (("            del ids[segment.start - folded :], instants[segment.start - folded :]\n", ""),),
         fixed=ZOMBIES,
         only=PARALLEL,
+    ),
+    Mutant(
+        "a segment is let go that is not over",
+        "P2.3",
+        folding,
+        "trimmed",
+        (("segments[first + 1].start <= folded", "segments[first + 1].start <= folded + 1"),),
+    ),
+    Mutant(
+        "what was folded is folded again",
+        "P3",
+        recording.Recorder,
+        "folded",
+        (("        del self.tail[:size]\n", ""),),
+        fixed=SINGLE,
+    ),
+    Mutant(
+        "a fold does not count",
+        "P3",
+        journal,
+        "_history",
+        (("epoch, n = segment.epoch, folded + len(ids) + 1", "epoch, n = segment.epoch, len(ids) + 1"),),
+        fixed=SINGLE,
     ),
     Mutant(
         "history in the order of ids",
         "P2",
         journal,
         "_history",
-        (("    return history,", "    history.sort()\n    return history,"),),
+        (("    return ids,", "    ids.sort()\n    return ids,"),),
         only=PARALLEL,
         seeds=200,
     ),
@@ -315,7 +338,7 @@ MUTANTS = [
         "W4",
         invocation.Invocation,
         "_suspend",
-        (("holding.write(waiting, guards=guards)", "holding.write(waiting)"),),
+        (("holding.write(waiting, guards=guards, folding=folding)", "holding.write(waiting)"),),
         fixed=SINGLE,
     ),
     Mutant(
@@ -378,7 +401,7 @@ MUTANTS = [
         "W4",
         invocation.Invocation,
         "_suspend",
-        (("holding.write(waiting, keep=stands)", "holding.write(waiting)"),),
+        (("holding.write(waiting, keep=stands, folding=folding)", "holding.write(waiting)"),),
         fixed=SHARED_STORE | {"tokens": True, "lease": 240},
     ),
     Mutant(

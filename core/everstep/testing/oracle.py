@@ -283,7 +283,7 @@ class Witness:
             # An orphan of other work under that id gives way; what history delivers is never run again.
             top = rows[0]
             journal = run_now(read(from_row(top), rows, self.world.app.codec, self.world.clock.now()))
-            if any(id == event.id for id, _ in journal.history):
+            if event.id in journal.history:
                 self._note([f"{event.id}: {event.who} ran {event.detail['name']} again, whose record it had read"])
 
     def _settled(self, record: Record, row: Row) -> None:
@@ -331,7 +331,6 @@ def replay(world: World, record: Record) -> tuple[str, Any] | None:
         *coerced,
         generation=task.generation,
         created_at=record.created_at,
-        recorded=journal.recorded,
         created=journal.created,
     )
     began = task.segments[0].at if task.segments else record.created_at

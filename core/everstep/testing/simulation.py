@@ -160,6 +160,7 @@ class Simulation:
         single_writer: False for a store that checks neither guards nor soft fences, like DynamoDB and Firestore.
         cache: how many suspended bodies an instance keeps warm.
         heartbeat: instances renew their leases while steps run.
+        fold_after: by how many deliveries a history grows until it is folded; small, it is folded all the time.
         tokens: False for a queue whose messages cannot be taken back.
     """
 
@@ -178,6 +179,7 @@ class Simulation:
         single_writer: bool = True,
         cache: int = 64,
         heartbeat: bool = False,
+        fold_after: int = 512,
         tokens: bool = True,
         director: Director | None = None,
     ) -> None:
@@ -185,6 +187,7 @@ class Simulation:
             "steps_per_invocation": steps_per_invocation,
             "cache": cache,
             "heartbeat": heartbeat,
+            "fold_after": fold_after,
         }
         if budget is not None:
             options["budget"] = milliseconds(budget, "budget")
@@ -527,7 +530,8 @@ class Simulation:
         try:
             reading.send(None)
         except StopIteration as stop:
-            return [id for id, _ in stop.value.history]
+            history: list[str] = stop.value.history.ids()
+            return history
         reading.close()
         return []
 
