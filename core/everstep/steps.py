@@ -119,7 +119,10 @@ async def run_step(
         except (NotSerializable, PayloadTooLarge, TypeError) as error:
             return FailedForGood(codec.encode_error(error))
     finally:
-        _current.reset(token)
+        try:
+            _current.reset(token)
+        except ValueError:
+            pass  # abandoned, and closed by the collector where something else runs: this context has nothing of ours
 
 
 async def _call(info: FunctionInfo, args: Sequence[Any], kwargs: Mapping[str, Any], threads: Threads | None) -> Any:
