@@ -14,7 +14,7 @@ from .clock import Clock
 from .errors import PlatformError, StoreUnavailable
 from .ids import origin_of
 from .kernel import Config, Entity, NextCron, Outcome, apply, internal, reads, schedules
-from .ports import Store, Wake, Waker
+from .ports import Guard, Store, Wake, Waker
 from .promise import (
     SCHEDULE_PREFIX,
     Kind,
@@ -165,6 +165,7 @@ class Service:
                 origins.get(last, ()),
                 fence=fence,
                 deletes=outcome.deletes,
+                guards=tuple([Guard(id, records[id].rev) for id in outcome.deletes]),
                 covered=covered,
                 wakes=wakes,
                 hand=_NO_MESSAGE,

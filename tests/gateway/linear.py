@@ -1,0 +1,170 @@
+"""Linearizability of a recorded history, against the kernel.
+
+Theory (Wing and Gong; Lowe's memory of what was tried). A history is linearizable when each operation can be given an
+instant between its call and its return, such that the kernel, asked in that order, gives each the answer that was
+recorded. Between operations the server takes steps that nobody asked for, each whenever its condition holds: a lease
+ends, an awaiter of a settled promise is woken. The search tries every operation that may come next, after whichever
+such steps; what it has tried, it remembers by the set of operations done and the state.
+
+All of a history happens at one instant of the clock. It begins in a known state, and its end must be one that the
+server's visible state agrees with once every such step has been taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from everstep import kernel
+from everstep.cron import next_cron
+from everstep.kernel import Entity, internal, schedules
+from everstep.promise import Kind, Record, Row, project, schedule_row, to_row
+from everstep.protocol import Reply
+from everstep.protocol_json import BadRequest, parse, render, render_error
+from everstep.record_json import promise_json, schedule_json, task_json
+
+
+class Operation(NamedTuple):
+    """A request and its answer, as envelopes, and the moments of its call and return on one common counter."""
+
+    called: int
+    returned: int
+    request: Mapping[str, Any]
+    answer: Mapping[str, Any]
+
+
+class State:
+    """What the kernel would have on record; never changed, only replaced."""
+
+    __slots__ = ("entities", "key", "rows")
+
+    def __init__(self, entities: Mapping[str, Entity], rows: Mapping[str, Row] | None = None) -> None:
+        self.entities = entities
+        self.rows = rows if rows is not None else {id: _row(entity) for id, entity in entities.items()}
+        self.key = frozenset(self.rows.values())
+
+    def having(self, *puts: Entity, without: tuple[str, ...] = ()) -> State:
+        changed = {_id(entity): entity._replace(rev=0, wake=None) for entity in puts}
+        entities = {id: entity for id, entity in {**self.entities, **changed}.items() if id not in without}
+        rows = {id: row for id, row in self.rows.items() if id in entities}
+        rows.update((id, _row(entity)) for id, entity in changed.items())
+        return State(entities, rows)
+
+    def records(self) -> Iterator[Record]:
+        return (one for one in self.entities.values() if isinstance(one, Record))
+
+
+def _id(entity: Entity) -> str:
+    return entity.id if isinstance(entity, Record) else schedules.row_id(entity.id)
+
+
+def _row(entity: Entity) -> Row:
+    row = to_row(entity) if isinstance(entity, Record) else schedule_row(entity)
+    return row._replace(rev=0)
+
+
+def begin(entities: Mapping[str, Entity]) -> State:
+    """The state a history begins in."""
+    return State({}).having(*entities.values())
+
+
+def answer(state: State, envelope: Mapping[str, Any], now: int) -> tuple[dict[str, Any], State]:
+    """What the kernel answers, and the state after it."""
+    try:
+        request = parse(envelope)
+    except BadRequest as error:
+        return render_error(envelope, 400, str(error)), state
+    known = {id: state.entities[id] for id in kernel.reads(request) if id in state.entities}
+    outcome = kernel.apply(request, known, now, next_cron)
+    reply = outcome.reply
+    after = state.having(*outcome.puts, without=outcome.deletes) if outcome.puts or outcome.deletes else state
+    if outcome.branch is not None:
+        reply = _with_preload(after, outcome.branch, reply, now)
+    return render(request, reply, envelope["head"]["corrId"]), after
+
+
+def _with_preload(state: State, branch: tuple[str, str], reply: Reply, now: int) -> Reply:
+    name, own = branch
+    below = f"{name}."  # rule I4
+    near = [one for one in state.records() if one.id == name or one.id.startswith(below)]
+    found = [project(one, now) for one in near if one.branch == name and one.id != own and one.kind != Kind.FOLD]
+    return reply._replace(preload=tuple(sorted(found, key=lambda one: one.id)))
+
+
+def steps(state: State, now: int) -> Iterator[State]:
+    """The states that one step of the server's own leads to."""
+    for record in state.records():
+        freed = internal.expire_lease(record, now)
+        if freed is not None:
+            yield state.having(freed)
+        shown = project(record, now)
+        if shown.pending:
+            continue
+        for id in shown.callbacks:
+            awaiter = state.entities.get(id)
+            woken = internal.resume(awaiter if isinstance(awaiter, Record) else None, record.id, now).record
+            if woken is not None:
+                yield state.having(woken)
+
+
+def at_rest(state: State, now: int) -> State:
+    """The state once every step of the server's own has been taken."""
+    while (after := next(steps(state, now), None)) is not None:
+        state = after
+    return state
+
+
+def shown(state: State, now: int) -> dict[str, Any]:
+    """What clients can see of a state."""
+    found: dict[str, Any] = {}
+    for id, entity in state.entities.items():
+        if not isinstance(entity, Record):
+            found[id] = schedule_json(entity)
+            continue
+        record = project(entity, now)
+        found[id] = (promise_json(record), task_json(record) if record.task is not None else None)
+    return found
+
+
+class Verdict(NamedTuple):
+    """`ok`, how many states the search met, and the most operations that could be put in order."""
+
+    ok: bool
+    states: int
+    longest: int
+
+
+def check(
+    start: State, history: list[Operation], now: int, end: Mapping[str, Any] | None = None, later: int | None = None
+) -> Verdict:
+    """Whether a history is linearizable.
+
+    Args:
+        start: the state before it.
+        now: the instant it happened at, in milliseconds.
+        end: what clients saw at rest afterwards, at `later` (by default, at `now`).
+    """
+    every = (1 << len(history)) - 1
+    tried: set[tuple[int, frozenset[Row]]] = set()
+    stack: list[tuple[int, State]] = [(0, start)]
+    longest = 0
+    while stack:
+        done, state = stack.pop()
+        if (done, state.key) in tried:
+            continue
+        tried.add((done, state.key))
+        longest = max(longest, done.bit_count())
+        if done == every:
+            if end is None or shown(at_rest(state, later or now), later or now) == end:
+                return Verdict(True, len(tried), longest)
+        else:
+            # Whoever returned before another was called comes before it.
+            limit = min(one.returned for at, one in enumerate(history) if not done >> at & 1)
+            stack += [(done, after) for after in steps(state, now)]
+            for at, one in enumerate(history):
+                if done >> at & 1 or one.called > limit:
+                    continue
+                said, after = answer(state, one.request, now)
+                if said == one.answer:
+                    stack.append((done | 1 << at, after))
+    return Verdict(False, len(tried), longest)

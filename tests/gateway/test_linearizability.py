@@ -1,0 +1,240 @@
+"""Eight clients at once, every kind of request but searches: what they are answered is what the kernel would have
+answered them one after the other, on every store; and the checker itself is held to its word.
+
+EVERSTEP_HISTORIES=2000 makes it long (`make soak` does), EVERSTEP_HISTORIES_SEED starts elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from everstep.clock import VirtualClock
+from everstep.ports import Commit, Due, Page, Query, Refused, Store
+from everstep.promise import SCHEDULE_PREFIX, Kind, Row, from_row, schedule_from
+from everstep.stores.memory import MemoryStore
+from everstep.stores.sqlite import SqliteStore
+from tests.gateway import linear
+from tests.gateway.linear import Operation
+from tests.gateway.requests import Requests
+from tests.gateway.servers import Server
+
+HISTORIES = int(os.environ.get("EVERSTEP_HISTORIES", "60"))
+SEED = int(os.environ.get("EVERSTEP_HISTORIES_SEED", "1"))
+CLIENTS = 8
+EACH = 3
+
+
+class Slow:
+    """A store whose requests take turns as a seed has it, so that others come in between."""
+
+    def __init__(self, store: Store, rng: random.Random) -> None:
+        self._store = store
+        self._rng = rng
+
+    async def _pause(self) -> None:
+        for _ in range(self._rng.choice((0, 0, 1, 1, 2, 5))):
+            await asyncio.sleep(0)
+
+    @property
+    def single_writer(self) -> bool:
+        return self._store.single_writer
+
+    @property
+    def folds(self) -> bool:
+        return self._store.folds
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Row]:
+        await self._pause()
+        found = await self._store.load(ids)
+        await self._pause()
+        return found
+
+    async def branch(self, id: str) -> list[Row]:
+        await self._pause()
+        found = await self._store.branch(id)
+        await self._pause()
+        return found
+
+    async def commit(self, commit: Commit) -> Refused | None:
+        await self._pause()
+        refused = await self._store.commit(commit)
+        await self._pause()
+        return refused
+
+    async def due(self, now: int, limit: int) -> list[Due]:
+        return await self._store.due(now, limit)
+
+    async def find(self, query: Query) -> Page:
+        return await self._store.find(query)
+
+    async def delete(self, origin: str) -> int:
+        return await self._store.delete(origin)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+class NotLinearizable(AssertionError):
+    """A history that has no order; the message holds it."""
+
+
+async def histories(store: Store, *, queue: bool, count: int = HISTORIES, seed: int = SEED) -> int:
+    """Record histories and check each. Returns how many operations overlapped. Raises NotLinearizable."""
+    rng = random.Random(seed)
+    clock = VirtualClock(1_000_000)
+    server = Server(Slow(store, rng), clock, queue=queue)
+    making = Requests(rng, searches=False, generation=4 * CLIENTS * EACH)
+    seen: dict[str, None] = {}
+    moments = 0
+    overlapping = 0
+
+    async def client(history: list[Operation], envelopes: list[dict[str, Any]]) -> None:
+        nonlocal moments
+        for envelope in envelopes:
+            moments += 1
+            called = moments
+            said = await server.ask(envelope)
+            moments += 1
+            making.learn(said)
+            history.append(Operation(called, moments, envelope, said))
+
+    for number in range(count):
+        now = clock.now()
+        asked = [[making.next(now) for _ in range(EACH)] for _ in range(CLIENTS)]
+        seen.update((id, None) for envelopes in asked for envelope in envelopes for id in ids_in(envelope))
+        start = await state_of(store, list(seen))
+        history: list[Operation] = []
+        await asyncio.gather(server.work(), *[client(history, envelopes) for envelopes in asked])
+        overlapping += sum(one.returned > one.called + 1 for one in history)
+        if queue:
+            clock.advance(server.service.config.settle_delay)
+        await server.work()
+        end = linear.shown(await state_of(store, list(seen)), clock.now())
+        verdict = linear.check(start, history, now, end, clock.now())
+        if not verdict.ok:
+            lines = "\n".join(
+                f"{one.called:4}-{one.returned:4} {dict(one.request)} -> {dict(one.answer)}" for one in history
+            )
+            raise NotLinearizable(f"history {number} of seed {seed} at {now}: {verdict}\n{lines}")
+        clock.advance(rng.choice((0, 1, 200, 500, 4000)))
+        await server.work()
+    return overlapping
+
+
+def ids_in(value: Any) -> list[str]:
+    """Every id an envelope names."""
+    if isinstance(value, list):
+        return [id for one in value for id in ids_in(one)]
+    if not isinstance(value, dict):
+        return []
+    own = [value[name] for name in ("id", "awaited", "awaiter") if isinstance(value.get(name), str)]
+    return own + [id for one in value.values() for id in ids_in(one)]
+
+
+async def state_of(store: Store, ids: list[str]) -> linear.State:
+    rows = await store.load([*ids, *[SCHEDULE_PREFIX + id for id in ("s1", "s2")]])
+    return linear.begin(
+        {id: schedule_from(row) if row.kind == Kind.SCHEDULE else from_row(row) for id, row in rows.items()}
+    )
+
+
+def run(store: Store, *, queue: bool, count: int = HISTORIES, seed: int = SEED) -> int:
+    async def play() -> int:
+        try:
+            return await histories(store, queue=queue, count=count, seed=seed)
+        finally:
+            await store.close()
+
+    return asyncio.run(play())
+
+
+@pytest.mark.parametrize("queue", [False, True], ids=["rows", "queue"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_histories_of_eight_clients_are_linearizable(tmp_path: Path, kind: str, queue: bool) -> None:
+    store: Store = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "everstep.db", synchronous="off")
+
+    assert run(store, queue=queue) > HISTORIES * CLIENTS
+
+
+class LosesUpdates(MemoryStore):
+    """Writes over what others wrote since."""
+
+    async def commit(self, commit: Commit) -> Refused | None:
+        refused = await super().commit(commit)
+        if refused is None or refused.fenced:
+            return refused
+        puts = tuple(
+            put._replace(expect=refused.found[put.row.id].rev if refused.found[put.row.id] else 0)  # type: ignore[union-attr]
+            if put.row.id in refused.found
+            else put
+            for put in commit.puts
+        )
+        return await super().commit(commit._replace(puts=puts))
+
+
+class ForgetsTheFence(MemoryStore):
+    async def commit(self, commit: Commit) -> Refused | None:
+        return await super().commit(commit._replace(fence=None))
+
+
+class WritesHalf(MemoryStore):
+    async def commit(self, commit: Commit) -> Refused | None:
+        if len(commit.puts) > 1:
+            await super().commit(commit._replace(puts=commit.puts[:1], fence=None))
+        return await super().commit(commit)
+
+
+class ReadsStale(MemoryStore):
+    """Answers every eighth read with what stood one read ago."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+        self.before: dict[str, Row] = {}
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Row]:
+        fresh = await super().load(ids)
+        self.reads += 1
+        stale = {**fresh, **{id: self.before[id] for id in fresh if id in self.before}}
+        self.before.update(fresh)
+        return stale if self.reads % 8 == 0 else fresh
+
+
+@pytest.mark.parametrize("broken", [LosesUpdates, ForgetsTheFence, WritesHalf, ReadsStale])
+def test_a_broken_store_is_found_out(broken: Callable[[], Store]) -> None:
+    def many() -> None:
+        for seed in range(1, 20):
+            run(broken(), queue=False, count=100, seed=seed)
+
+    with pytest.raises(NotLinearizable):
+        many()
+
+
+def test_the_checker_refuses_an_answer_out_of_order() -> None:
+    def envelope(kind: str, **data: Any) -> dict[str, Any]:
+        return {"kind": kind, "head": {"corrId": "c", "version": "2026-04-01"}, "data": data}
+
+    empty = linear.begin({})
+    create = envelope("promise.create", id="p", timeoutAt=2_000_000, param={}, tags={})
+    get = envelope("promise.get", id="p")
+    made, there = linear.answer(empty, create, 1)
+    found, _ = linear.answer(there, get, 1)
+    absent, _ = linear.answer(empty, get, 1)
+
+    def ok(*history: Operation) -> bool:
+        return linear.check(empty, list(history), 1, None).ok
+
+    assert ok(Operation(1, 2, create, made), Operation(3, 4, get, found))
+    assert not ok(Operation(1, 2, create, made), Operation(3, 4, get, absent))
+    assert ok(Operation(1, 4, create, made), Operation(2, 3, get, absent))
+    assert ok(Operation(1, 4, create, made), Operation(2, 3, get, found))
+    assert not ok(Operation(1, 6, create, made), Operation(2, 3, get, found), Operation(4, 5, get, absent))
+    assert not linear.check(empty, [Operation(1, 2, create, made)], 1, {}).ok
+    assert linear.check(empty, [Operation(1, 2, create, made)], 1, linear.shown(there, 1)).ok
