@@ -19,6 +19,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "assistant",
+    "refusal",
     "system",
     "tool",
     "user",
@@ -41,6 +42,16 @@ class ModelError(Exception):
 
 class ModelRefused(ModelError):
     """The request is wrong (a key, a model's name, too many tokens): asking again changes nothing."""
+
+
+_AGAIN = (408, 409, 425, 429)
+"""Statuses of HTTP below 500 after which asking again may help."""
+
+
+def refusal(message: str, status: int) -> ModelError:
+    """The error that an HTTP status stands for."""
+    kind = ModelError if status >= 500 or status in _AGAIN else ModelRefused
+    return kind(message, status)
 
 
 @dataclass(frozen=True)
