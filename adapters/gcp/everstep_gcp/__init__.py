@@ -10,7 +10,7 @@ from __future__ import annotations
 from .auth import Verifier
 from .blobs import CloudStorageBlobs
 from .durable import durable
-from .handler import Function, handler
+from .handler import Target, handler
 from .settings import Settings
 from .store import FirestoreStore, open_store
 from .waker import CloudTasksWaker
@@ -18,7 +18,7 @@ from .waker import CloudTasksWaker
 __all__ = [
     "handler",
     "durable",
-    "Function",
+    "Target",
     "FirestoreStore",
     "open_store",
     "CloudTasksWaker",

@@ -7,16 +7,16 @@ from typing import Any, overload
 
 from everstep.registry import App
 
-from .handler import Function, function
+from .handler import Target, function
 
 KINDS = ("pubsub", "cloudevent", "cron")
 """Kinds of events that start the run of such a function."""
 
 
 @overload
-def durable(fn: Callable[..., Any], /) -> Function: ...
+def durable(fn: Callable[..., Any], /) -> Target: ...
 @overload
-def durable(*, name: str | None = None, app: App | None = None, **options: Any) -> Callable[[Any], Function]: ...
+def durable(*, name: str | None = None, app: App | None = None, **options: Any) -> Callable[[Any], Target]: ...
 def durable(
     fn: Callable[..., Any] | None = None, /, *, name: str | None = None, app: App | None = None, **options: Any
 ) -> Any:
@@ -35,7 +35,7 @@ def durable(
         InvalidArgument: as `handler`.
     """
 
-    def make(fn: Callable[..., Any]) -> Function:
+    def make(fn: Callable[..., Any]) -> Target:
         called = name or fn.__name__
         own = app if app is not None else App(called)
         workflow = own.workflow(name=called)(fn)

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 SWEEP_PATH = "/sweep"
 EVENTS_PATH = "/events"
 
+Target = Callable[["Request"], "Response"]
+"""What functions-framework serves; its attribute `function` is the Function behind it."""
+
 _SOON = 10_000
 _FIRST_TRIES = 4
 _LEVELS = {"halted": logging.ERROR, "failed": logging.WARNING, "put off": logging.WARNING, "lost": logging.WARNING}
@@ -222,7 +225,7 @@ def handler(
     auth: Auth | str | None = None,
     clock: Clock | None = None,
     **http: Any,
-) -> Function:
+) -> Target:
     """The target of functions-framework for an App: `main = everstep_gcp.handler(app)`.
 
     Args:
@@ -249,8 +252,8 @@ def function(
     auth: Auth | str | None,
     clock: Clock | None,
     http: Mapping[str, Any],
-) -> Function:
-    """`handler`, for an App that may be one workflow."""
+) -> Target:
+    """`handler`, for an App that may be one workflow. The framework takes nothing but a real function."""
     chosen = settings if settings is not None else Settings.read()
     if os.environ.get("K_SERVICE"):
         install(os.environ.get("GOOGLE_CLOUD_PROJECT", "") or os.environ.get("GCP_PROJECT", ""))
@@ -270,7 +273,7 @@ def function(
         make = lambda: client  # noqa: E731
     else:
         make = client
-    return Function(
+    made = Function(
         app,
         chosen,
         client=make,
@@ -279,3 +282,9 @@ def function(
         workflow=workflow,
         http=http,
     )
+
+    def target(request: Request) -> Response:
+        return made(request)
+
+    target.function = made  # type: ignore[attr-defined]
+    return target

@@ -118,9 +118,10 @@ class FunctionRig:
         self.away = False
         self.verifier = Verifier((URL,), (ACCOUNT,), fetch=lambda _: certificates(keys))
         make: Callable[..., Any] = options.pop("make", handler)
-        self.function = make(
+        self.target = make(
             app, settings=settings, client=lambda: self.open(app, project), verifier=self.verifier, **options
         )
+        self.function = self.target.function
         self.client = self.open(app, project)
         web = flask.Flask("tests")
         web.add_url_rule("/", "root", self._serve, defaults={"path": ""}, methods=["GET", "POST", "DELETE"])
@@ -134,7 +135,7 @@ class FunctionRig:
         return client
 
     def _serve(self, path: str) -> Any:
-        return self.function(flask.request)
+        return self.target(flask.request)
 
     def send(self, delivery: Delivery) -> int:
         path = delivery.url.removeprefix(URL) or "/"
