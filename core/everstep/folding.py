@@ -12,13 +12,15 @@ fold when it gets there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .errors import DecodeError
 from .operation import Recorded, as_recorded
-from .promise import Kind, Payload, Record, Row, Segment, State, from_row
+from .promise import _STATES, Kind, Payload, Record, Row, Segment, State, from_row
+
+T = TypeVar("T")
 
 FOLD_MARK = "~"
 _NOT_PLAIN = ""
@@ -88,8 +90,8 @@ def _runs(values: Sequence[str]) -> list[tuple[str, int]]:
     return [(value, len(list(same))) for value, same in groupby(values)]
 
 
-def _expanded(runs: Sequence[tuple[str, int]]) -> list[str]:
-    return list(chain.from_iterable([repeat(value, count) for value, count in runs]))
+def _expanded(runs: Sequence[tuple[T, int]]) -> Iterator[T]:
+    return chain.from_iterable([repeat(value, count) for value, count in runs])
 
 
 class Fold:
@@ -124,15 +126,15 @@ class Fold:
         Raises DecodeError, naming the fold, where it is damaged.
         """
         try:
-            instants, runs, states, calls, values = json.loads(f"[{','.join(self._columns[1:6])}]")
-            kinds = _expanded(runs)
-            records: Sequence[Recorded | None] = as_recorded(kinds, calls, _expanded(states), values)
+            instants, kinds, ended, calls, values = json.loads(f"[{','.join(self._columns[1:6])}]")
+            states = _expanded([(_STATES[state], count) for state, count in ended])
+            records: Sequence[Recorded | None] = as_recorded(_expanded(kinds), calls, states, values)
             if not len(instants) == len(records) == len(self.ids):
                 raise ValueError("its columns differ in length")
         except (ValueError, TypeError, LookupError) as error:
             raise DecodeError(f"{self._row.id}: a fold of its history is damaged: {error}") from None
-        if _NOT_PLAIN in kinds:
-            records = [one if kind else None for one, kind in zip(records, kinds, strict=True)]
+        if any(kind == _NOT_PLAIN for kind, _ in kinds):
+            records = [one if one is not None and one.kind != _NOT_PLAIN else None for one in records]
         return instants, records
 
     def special(self) -> list[Row]:

@@ -19,6 +19,7 @@ from .ids import child_prefix
 from .operation import _NOTHING, Recorded, as_recorded
 from .past import Past
 from .promise import (
+    _STATES,
     LOCAL,
     RETENTION,
     Kind,
@@ -225,7 +226,8 @@ async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
             raise ValueError("a record holds more than one value")
     except ValueError:
         parsed = [_parse(row, text) for row, text in zip([row for row in plain for _ in "ab"], texts, strict=True)]
-    records = as_recorded([row[2] for row in plain], parsed[::2], [row[3] for row in plain], parsed[1::2])
+    states = [_STATES[row[3]] for row in plain]
+    records = as_recorded([row[2] for row in plain], parsed[::2], states, parsed[1::2])
     found = dict(zip([row[0] for row in plain], records, strict=True))
     if len(plain) < len(rows):
         for row in rows:

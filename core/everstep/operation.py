@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import PromiseCanceled, PromiseTimedOut
 from .plain import plain
-from .promise import _STATES, Kind, Payload, State
+from .promise import Kind, Payload, State
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -57,13 +57,15 @@ _NOTHING: list[Any] = ["", []]
 
 
 def as_recorded(
-    kinds: Iterable[str], calls: Sequence[Any], states: Iterable[str], values: Iterable[Any]
+    kinds: Iterable[str], calls: Sequence[Any], states: Iterable[State], values: Iterable[Any]
 ) -> list[Recorded]:
     """Columns as records, built without a call of Python each; a call that is missing is a call of nothing.
 
-    Raises LookupError where there is no such state, ValueError where the columns differ in length.
+    Raises ValueError where the columns differ in length.
     """
-    columns = zip(kinds, [call or _NOTHING for call in calls], map(_STATES.__getitem__, states), values, strict=True)
+    if None in calls:
+        calls = [call or _NOTHING for call in calls]
+    columns = zip(kinds, calls, states, values, strict=True)
     return list(map(tuple.__new__, repeat(Recorded), columns))
 
 
