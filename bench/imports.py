@@ -8,13 +8,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 from .figures import Figure, Scale, Stopwatch, in_turns
 
 ROW = "import everstep"
 ROOT = Path(__file__).resolve().parent.parent
-WHEEL = 250_000
+CORE = 250_000
+"""Bytes of the wheel that are the core's: what `import everstep` has to offer with no extra installed."""
+OF_EXTRAS = ("cli", "http", "mcp", "models", "_templates")
+_HEADERS = 76
+"""Bytes that an archive spends on a file beside its name and its content."""
 SUBJECTS = {
     "nothing": "pass",
     "asyncio": "import asyncio",
@@ -31,15 +36,43 @@ def imported(code: str) -> float:
     return watch.micros
 
 
-def wheel_size() -> int | None:
-    """Bytes of the wheel; None where it cannot be built here."""
+def wheel_sizes() -> dict[str, int]:
+    """Bytes of the wheel and of its parts; nothing where it cannot be built here."""
     if importlib.util.find_spec("hatchling") is None:
-        return None
+        return {}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder]
         done = subprocess.run([*command, str(ROOT)], capture_output=True, check=False)
-        sizes = [path.stat().st_size for path in Path(folder).glob("everstep-*.whl")]
-        return sizes[0] if not done.returncode and sizes else None
+        built = [shares(path) for path in Path(folder).glob("everstep-*.whl")]
+        return built[0] if not done.returncode and built else {}
+
+
+def shares(wheel: Path) -> dict[str, int]:
+    """Bytes of a wheel: "all of it", "the core", and what an extra or a template opens, by its folder.
+
+    The core is all that works with no extra installed, the testing kit and its own lines of the metadata included.
+    """
+    found = {"all of it": wheel.stat().st_size, "the core": 0}
+    files = zipfile.ZipFile(wheel).infolist()
+    core = [info.filename for info in files if _part(info.filename) == "the core"]
+    for info in files:
+        size = info.compress_size + 2 * len(info.filename) + _HEADERS
+        part = _part(info.filename)
+        if part == "metadata":
+            part, size = "the core", size * len(core) // len(files)
+        found[part] = found.get(part, 0) + size
+    return found
+
+
+def _part(name: str) -> str:
+    top, *rest = name.split("/")
+    if top.endswith(".dist-info"):
+        return "metadata"
+    return (
+        "the core"
+        if top == "everstep" and rest[0] not in OF_EXTRAS
+        else "/".join((top, *rest[:1])[: 1 + (top == "everstep")])
+    )
 
 
 def dependencies() -> int:
@@ -59,7 +92,7 @@ def run(scale: Scale) -> list[Figure]:
         own = took[name] - took["nothing"]
         note = f"{own / 1000:.0f} ms; asyncio {base / 1000:.0f} ms"
         found.append(Figure(ROW, f"import of {name}", own / base, "times asyncio", budget, note=note))
-    size = wheel_size()
-    if size is not None:
-        found.append(Figure(ROW, "wheel", size / 1000, "KB", WHEEL / 1000))
+    for part, size in wheel_sizes().items():
+        budget = CORE / 1000 if part == "the core" else None
+        found.append(Figure(ROW, f"wheel, {part}", size / 1000, "KB", budget))
     return [*found, Figure(ROW, "dependencies", dependencies(), "packages", 0)]
