@@ -100,7 +100,7 @@ async def run_step(
             else:
                 async with limit:
                     value = await _call(info, args, kwargs, threads or in_thread)
-        except (ControlFlow, KeyboardInterrupt):
+        except (ControlFlow, KeyboardInterrupt, GeneratorExit):  # abandoned: no failure of the step
             raise
         except asyncio.CancelledError:
             task = asyncio.current_task()
