@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .clock import NEVER, to_datetime
@@ -154,10 +156,34 @@ def _grow(root: str, views: Mapping[str, PromiseView]) -> TreeView:
             if parent in views:
                 break
         children.setdefault(parent, []).append(id)
+    shown = dict(views)
+    for siblings in children.values():
+        _order_timers(siblings, shown)
     nodes: dict[str, TreeView] = {}
-    for id in sorted(views, key=lambda id: -id.count(".")):
-        nodes[id] = TreeView(views[id], [nodes[child] for child in children.get(id, [])])
+    for id in sorted(shown, key=lambda id: -id.count(".")):
+        nodes[id] = TreeView(shown[id], [nodes[child] for child in children.get(id, [])])
     return nodes[root]
+
+
+def _order_timers(siblings: list[str], views: dict[str, PromiseView]) -> None:
+    """When a timer began is on no record: not before its invocation, nor before what has a lower number (rule I1).
+
+    A step with a lower number is taken to have ended by then, as it has where a body awaits one thing after another.
+    """
+    since = 0
+    ended: list[int] = []
+    for id in siblings:
+        view = views[id]
+        if view.kind == Kind.TIMER:
+            end = view.timeout_at or view.settled_at or view.created_at
+            before = bisect_left(ended, end)
+            # One that fired while its body was at work has but the instant when it did.
+            invoked = view.created_at if view.created_at < end else 0
+            begun = max(since, ended[before - 1] if before else 0, invoked) or view.created_at
+            view = views[id] = replace(view, created_at=min(begun, end))
+        since = max(since, view.created_at)
+        if view.settled_at is not None and view.kind in (Kind.STEP, Kind.CHILD, Kind.TIMER):
+            insort(ended, view.settled_at)
 
 
 def _natural(id: str) -> list[tuple[int, int, str]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from everstep import App, Context
 from everstep.inspection import timer_views
 from everstep.promise import Record, Segment, State, Task, TaskState
+from everstep.testing import Simulation
 from everstep.views import CostReport, Problem, PromiseView, SweepReport, TreeView, VerifyReport
 
 
@@ -75,3 +78,49 @@ def test_a_timer_that_fired_slept_since_the_acquisition_before_it() -> None:
 
     assert (slept.id, slept.created_at, slept.settled_at) == ("r.2", 1000, 5000)
     assert (sleeps.id, sleeps.created_at, sleeps.settled_at, sleeps.timeout_at) == ("r.4", 5000, None, 9000)
+
+
+def test_a_sleep_begins_no_earlier_than_what_was_asked_for_before_it() -> None:
+    app = App("a")
+
+    @app.step
+    async def slow() -> None:
+        await asyncio.sleep(5)
+
+    @app.workflow
+    async def work(ctx: Context) -> None:
+        await ctx.run(slow)
+        await ctx.run(slow)
+        await ctx.sleep(60)
+        await ctx.sleep(60)
+
+    sim = Simulation(app)
+    handle = sim.start(work, id="r")
+    sim.advance(seconds=30)
+    asleep = handle.tree().children
+    sim.advance(minutes=5)
+    over = handle.tree().children
+
+    begin = asleep[0].promise.created_at
+    assert [node.promise.created_at - begin for node in asleep] == [0, 5_000, 10_000]
+    assert [node.promise.created_at - begin for node in over] == [0, 5_000, 10_000, 70_000]
+    assert over[3].promise.settled_at == over[3].promise.created_at + 60_000
+
+
+def test_a_sleep_beside_a_longer_step_did_not_begin_after_it() -> None:
+    app = App("a")
+
+    @app.step
+    async def slow() -> None:
+        await asyncio.sleep(60)
+
+    @app.workflow
+    async def work(ctx: Context) -> None:
+        await asyncio.gather(ctx.run(slow), ctx.sleep(5))
+
+    sim = Simulation(app)
+    handle = sim.start(work, id="r")
+    sim.advance(minutes=5)
+    step, sleep = (node.promise for node in handle.tree().children)
+
+    assert (sleep.kind, sleep.created_at) == ("timer", step.created_at)
