@@ -115,6 +115,38 @@ def test_a_run_moves_and_a_button_completes_it(site: Site) -> None:
     assert site.errors() == []
 
 
+def test_with_nothing_chosen_a_run_is_started_and_a_button_leads_to_what_it_asks(site: Site) -> None:
+    site.open()
+    site.wait(lambda: site.one("#start").is_displayed())
+    names = [option.get_attribute("value") for option in site.all("#workflow option")]
+    assert "order" in names
+    assert names == sorted(names)
+    site.one("#workflow option[value=order]").click()
+    arguments, id, start = site.one("#start textarea"), site.one("#start input"), site.one("#start .go")
+    site.wait(lambda: arguments.get_attribute("placeholder") == "arguments as JSON: id")
+    id.send_keys("mine")
+    arguments.send_keys("o-17")
+    start.click()
+    site.wait(lambda: "not JSON" in site.one("#say").text)
+    arguments.clear()
+    arguments.send_keys('"o-17", 3')
+    start.click()
+    site.wait(lambda: "order() takes 1 positional argument" in site.one("#say").text)
+    arguments.clear()
+    arguments.send_keys('"o-17"')
+    start.click()
+
+    site.wait(lambda: site.one(".head .id").text == "mine")
+    site.wait(lambda: "Answer mine.2" in site.one(".tools").text)
+    site.one(".tools .go").click()
+    box = site.wait(lambda: site.one(".detail textarea"))
+    site.wait(lambda: site.browser.switch_to.active_element == box)
+    box.send_keys("true", Keys.CONTROL, Keys.ENTER)
+    site.wait(lambda: "done" in site.one(".head").text)
+    assert not site.one(".tools .go").is_displayed()
+    assert [error for error in site.errors() if "400" not in error["message"]] == []
+
+
 def test_a_countdown_grows_row_by_row_and_its_now_line_moves(site: Site) -> None:
     site.start("countdown", "c1", 3, 0.7)
     site.open("#/run/c1")
@@ -132,7 +164,7 @@ def test_cancel_asks_twice_and_a_halted_run_is_continued(site: Site) -> None:
     site.start("order", "o1", "x")
     site.open("#/run/o1")
     site.row("open")
-    button = site.one(".tools .btn")
+    button = site.one(".tools .line .btn")
     button.click()
     assert "again" in button.text
     assert "waiting" in site.one(".head").text
@@ -144,7 +176,7 @@ def test_cancel_asks_twice_and_a_halted_run_is_continued(site: Site) -> None:
     site.row("open")
     site.cli("halt", "o2", "for a look")
     site.wait(lambda: "for a look" in site.one(".note").text)
-    site.one(".tools .go").click()
+    site.one(".tools .line .go").click()
     site.wait(lambda: "halted" not in site.one(".head").text)
 
 

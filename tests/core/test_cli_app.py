@@ -131,6 +131,17 @@ def test_wrong_usage_is_code_2_and_points_to_help(cli: Cli, arguments: tuple[str
     assert "--help" in cli(*arguments, code=2).err
 
 
+def test_without_a_command_the_help_is_shown_as_it_is(cli: Cli) -> None:
+    for group in ((), ("schedule",)):
+        done = cli(*group, code=2)
+        assert "\nCommands:\n" in done.out
+        assert done.err == ""
+
+
+def test_a_line_of_help_is_whole(cli: Cli) -> None:
+    assert "..." not in cli("--help").out.partition("Commands:")[2]
+
+
 def test_help_names_every_command_of_the_contract(cli: Cli) -> None:
     text = cli("--help").out
 

@@ -136,7 +136,11 @@ def test_an_unknown_workflow_is_not_found_and_the_known_ones_are_named() -> None
         detail = is_problem(await it.post("/workflows/nope", O17), 404, field="name", kind="unknown-function")
 
         assert "order" in detail
-        assert (await it.get("/workflows")).json()["workflows"][0] == {"name": "order", "version": 1}
+        assert (await it.get("/workflows")).json()["workflows"][0] == {
+            "name": "order",
+            "version": 1,
+            "parameters": ["id", "cents"],
+        }
 
     shop(scenario)
 

@@ -39,7 +39,7 @@ def get(id: str, wait: float | None, store: str, target: str | None, as_json: bo
 @click.argument("id")
 @inspecting
 def tree(id: str, store: str, target: str | None, as_json: bool) -> int:
-    """Draw a run: what it did, what it does, what it waits for until when."""
+    """Draw a run: what it did, does, and waits for until when."""
     from .show import console, print_json, tree_of
 
     async def work(client: Client) -> int:
@@ -130,7 +130,7 @@ def verify(repair: bool, store: str, target: str | None, as_json: bool) -> int:
 @click.command("sweep")
 @inspecting
 def sweep(store: str, target: str | None, as_json: bool) -> int:
-    """Send overdue wake-ups again, and remove what is past its retention."""
+    """Send overdue wake-ups again, remove what is past retention."""
     from .show import print_json
 
     async def work(client: Client) -> int:

@@ -33,6 +33,11 @@ COMMANDS = (
     *(look.get, look.tree, look.ls, settle.resolve, settle.reject, settle.cancel, settle.halt, settle.continue_),
     *(look.verify, look.sweep, look.cost, look.check, tools.mcp, tools.bash),
 )
+_NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
+    getattr(click.exceptions, name) for name in ("NoArgsIsHelpError",) if hasattr(click.exceptions, name)
+)
+"""A group without a command shows its help, which newer versions of the library raise as an error."""
+
 for command in COMMANDS:
     group.add_command(command)
 
@@ -48,6 +53,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = group.main(list(arguments), prog_name="everstep", standalone_mode=False)
         return code if isinstance(code, int) else DONE
+    except _NO_ARGUMENTS as error:
+        print(error.format_message())
+        return USAGE
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx is not None else ""
         return _fail(f"{error.format_message()}{hint}", error, as_json)

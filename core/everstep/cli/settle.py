@@ -29,7 +29,10 @@ def _settled(client: Client, view: PromiseView, as_json: bool) -> int:
 @click.argument("value", required=False, type=click.UNPROCESSED)
 @inspecting
 def resolve(id: str, value: str | None, store: str, target: str | None, as_json: bool) -> int:
-    """Give a promise its value: JSON where it parses, else a string; null by default."""
+    """Give a promise its value.
+
+    JSON where it parses, else a string; null by default.
+    """
 
     async def work(client: Client) -> int:
         return _settled(client, await client.resolve(id, None if value is None else parse(value)), as_json)

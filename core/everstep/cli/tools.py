@@ -100,7 +100,7 @@ def bash(
     target: str | None,
     as_json: bool,
 ) -> int:
-    """Run the scripts that are addressed to this machine, until stopped.
+    """Run the scripts that are addressed to this machine.
 
     The limits keep an honest script in bounds and are no wall against a hostile one: name a container in --command.
     """

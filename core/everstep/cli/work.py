@@ -74,7 +74,9 @@ def new(template: str | None, folder: Path | None, platform: str, listing: bool,
 def dev(
     target: str, host: str, port: int, quiet: bool, store: str, as_json: bool, debug_requests: bool, **door: Any
 ) -> int:
-    """Run workflows, the HTTP API, the gateway for Resonate SDKs and the live page in one process.
+    """Run workflows, the HTTP API and the live page.
+
+    All in one process, with the gateway for Resonate SDKs.
 
     EVERSTEP_TOKEN asks callers for a bearer token; EVERSTEP_SECRET signs the links under /approve/.
     """
@@ -115,7 +117,9 @@ def run_command(
     store: str,
     as_json: bool,
 ) -> int:
-    """Run a workflow to its end in this process; run it again with the same --id, and it resumes.
+    """Run a workflow to its end in this process.
+
+    Run it again with the same --id, and it resumes.
 
     Each argument is JSON where it parses, else a string. The result is JSON on stdout, the rest goes to stderr.
     """
@@ -172,7 +176,10 @@ def start(
     store: str,
     as_json: bool,
 ) -> int:
-    """Start a workflow and do not wait; a process that runs the app carries it out."""
+    """Start a workflow and do not wait.
+
+    A process that runs the app carries it out.
+    """
     from .show import print_json
 
     app = load_app(target)

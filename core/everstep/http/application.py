@@ -289,7 +289,8 @@ class Application:
 
     async def _workflows(self, request: Request) -> Response:
         known = self._app.workflows if self._app is not None else []
-        return _json({"workflows": [{"name": one.name, "version": one.version} for one in known]})
+        shown = [{"name": one.name, "version": one.version, "parameters": _parameters(one)} for one in known]
+        return _json({"workflows": shown})
 
     async def _start(self, name: str, request: Request) -> Response:
         known = ("id", "args", "kwargs", "timeout", "tags", "on_conflict")
@@ -526,6 +527,15 @@ def _error(body: Fields) -> str | dict[str, Any]:
         if not isinstance(error.get(name, ""), str):
             raise bad(f"error.{name}", f"error.{name} must be a string")
     return error
+
+
+def _parameters(workflow: Workflow[..., Any]) -> list[str]:
+    """What it takes, for a person: `cents`, `pause=1.0`."""
+    found = []
+    for one in workflow.app.info(workflow).signature.parameters:
+        stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+        found.append(f"{stars}{one.name}" + ("" if one.default is one.empty else f"={one.default!r:.40}"))
+    return found
 
 
 def _full(view: PromiseView) -> dict[str, Any]:
