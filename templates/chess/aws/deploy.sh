@@ -1,0 +1,12 @@
+#!/bin/sh
+# Deploy, or bring up to date:  ./deploy.sh [stack] [arguments of `sam deploy`]
+# Needs AWS credentials, the SAM command line, and this project's Python environment with everstep[aws] in it.
+set -eu
+cd "$(dirname "$0")"
+stack=chess
+case ${1:-} in ''|-*) ;; *) stack=$1; shift ;; esac
+
+"${PYTHON:-python3}" -m everstep_aws.package build --app .. --with chess
+cp function.py build/
+sam deploy --template-file template.yaml --stack-name "$stack" --resolve-s3 --capabilities CAPABILITY_IAM \
+    --no-confirm-changeset --no-fail-on-empty-changeset "$@"
