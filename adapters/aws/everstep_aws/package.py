@@ -83,7 +83,7 @@ def _closure(wanted: Iterable[str]) -> list[str]:
 
 
 def _holds(marker: str) -> bool:
-    """Whether a requirement's marker may hold here. Only comparisons of the Python version are understood; anything else
+    """Whether a requirement's marker may hold here. Comparisons of the Python version alone are understood; any other
     counts as true, so that what is needed is there."""
     found = re.fullmatch(r"""\s*python_version\s*(<=?|>=?)\s*["']3\.(\d+)["']\s*""", marker)
     if found is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-import everstep_aws
 from app import Picture, Publisher, app
+
+import everstep_aws
 
 
 class Logged(Publisher):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import everstep_aws
 from app import Notifier, app
+
+import everstep_aws
 
 
 class Logged(Notifier):

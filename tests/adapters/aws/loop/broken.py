@@ -1,0 +1,5 @@
+"""A function that cannot be imported."""
+
+from __future__ import annotations
+
+raise RuntimeError("raised at import")

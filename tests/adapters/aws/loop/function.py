@@ -1,0 +1,130 @@
+"""The function of the loop tests: workflows of every shape, and a process that can be killed at any call it makes.
+
+`DEATHS` names a folder. A run whose id has a file there dies at the call that the file counts down to: each call that
+an invocation makes on behalf of anything counts, before it is made and after it was answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import everstep_aws
+from everstep import App, Context, Retry, current_step
+from everstep_aws import waker
+from everstep_aws.calls import Caller
+
+app = App("loop")
+DEATHS = os.environ.get("DEATHS")
+SHORT = float(os.environ.get("SHORT_DELAYS", "0"))
+if SHORT:
+    waker.LONGEST_DELAY = 1  # so that a sleep of three seconds takes the way of one of three hours
+    waker.EARLY = 1
+
+
+def point() -> None:
+    """One more point at which this process may die; the file's size counts them over all processes."""
+    assert DEATHS is not None
+    for name in os.listdir(DEATHS):
+        if name.startswith("count"):
+            with open(f"{DEATHS}/{name}", "ab") as file:
+                file.write(b".")
+                reached = file.tell()
+            if reached == int(name.removeprefix("count-")):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+if DEATHS:
+    original = Caller._run
+
+    async def run(self: Caller, call: Callable[[], Any]) -> Mapping[str, Any]:
+        point()
+        answer = await original(self, call)
+        point()
+        return answer
+
+    Caller._run = run  # type: ignore[method-assign]
+
+
+@app.step(retry=Retry(attempts=5, first=1))
+def note(text: str, failures: int = 0) -> str:
+    step = current_step()
+    if ran := os.environ.get("RAN"):
+        with (Path(ran) / step.id).open("a") as file:
+            file.write(".")
+    if step.attempt <= failures:
+        raise ValueError("not yet")
+    return text
+
+
+@app.step
+def busy(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@app.workflow
+async def countdown(ctx: Context, count: int, pause: float = 1.0) -> str:
+    for left in range(count, 0, -1):
+        await ctx.run(note, f"{left}")
+        await ctx.sleep(pause)
+    await ctx.run(note, "Done")
+    return f"counted down from {count}"
+
+
+@app.workflow
+async def approve(ctx: Context) -> Any:
+    return await ctx.promise(timeout=timedelta(days=30))
+
+
+@app.workflow
+async def flaky(ctx: Context) -> str:
+    return await ctx.run(note, "at last", 2)
+
+
+@app.workflow
+async def fan(ctx: Context, count: int) -> int:
+    return sum(await asyncio.gather(*[ctx.rpc(one, n) for n in range(count)]))
+
+
+@app.workflow
+async def one(ctx: Context, n: int) -> int:
+    return n
+
+
+@app.workflow
+async def long(ctx: Context, steps: int, seconds: float) -> int:
+    """Steps that together take longer than the function may."""
+    return len([await ctx.run(busy, seconds) for _ in range(steps)])
+
+
+@app.workflow
+async def poison(ctx: Context, how: str) -> None:
+    await ctx.run(die, how)
+
+
+@app.step
+def die(how: str) -> None:
+    if how == "exit":
+        os._exit(17)
+    time.sleep(3600)
+
+
+@app.workflow
+async def everything(ctx: Context, pause: float) -> list[Any]:
+    """A step, a sleep, a child and a promise, two of them at once: every kind of call there is."""
+    first = await ctx.run(note, "first")
+    child = ctx.rpc(one, 7)
+    nap = ctx.sleep(pause)
+    values = await asyncio.gather(child, nap)
+    return [first, values[0], await ctx.run(note, "last")]
+
+
+steps = os.environ.get("STEPS")
+handler = everstep_aws.handler(app, steps_per_invocation=int(steps) if steps else None)
