@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .clock import Clock
+from .clock import NEVER, Clock
 from .engine import Body
 from .errors import Conflict, DecodeError, LeaseLost
 from .folding import Entry
 from .ids import origin_of
 from .invocation import Invocation
 from .journal import read, read_arrivals
+from .kernel import internal
 from .lifecycle import halt, put_off
 from .operation import DurableFuture
 from .ports import Commit, Fence, Store, Wake, Waker
@@ -265,11 +266,15 @@ class Driver:
                 return DONE if self.waker.by_row else Retry((row.due or now) + _ADVICE)
             case TaskState.SUSPENDED:
                 foreign = await self._foreign(record, now)
-                if not self._satisfied(record, rows, foreign, now):
+                states = self._states(record, rows, foreign, now)
+                if task.tree is not None and not satisfied(task.tree, lambda id: states.get(id, State.PENDING)):
                     if kept is not None:
                         self._cache[id] = kept
                     if task.poll_at is not None and task.poll_at <= now:
-                        return await self._poll_later(record, now)
+                        return await self._poll_later(record, states, now)
+                    left = internal.left_to_timers(record, states)
+                    if left is not None:
+                        return DONE if await self.writer.write([(record, left)]) is None else None
                     if attempt == 1 and wake.version == task.version and not self.waker.by_row:
                         return Retry(now + self.writer.settle_delay)  # perhaps it is ahead of its commit (W3)
                     return self._early(wake, row, task.version)
@@ -347,12 +352,13 @@ class Driver:
         shown = {key: project(from_row(found[id]), now) for key, id in task.foreign if id in found}
         return {key: other for key, other in shown.items() if other.state is not State.PENDING}
 
-    def _satisfied(self, record: Record, rows: Sequence[Row], foreign: Mapping[str, Record], now: int) -> bool:
-        """Whether a suspended task has something to do (rules P5, W7)."""
+    def _states(
+        self, record: Record, rows: Sequence[Row], foreign: Mapping[str, Record], now: int
+    ) -> Mapping[str, State]:
+        """How what a suspended task waits for stands now; what is not in it is pending."""
         task = record.task
-        assert task is not None
-        if task.tree is None:
-            return True
+        if task is None or task.tree is None:
+            return {}
         wanted = set(leaves(task.tree))
         states = {key: other.state for key, other in foreign.items()}
         for row in rows:
@@ -361,13 +367,18 @@ class Driver:
         for id, at in task.timers:
             if at <= now:
                 states[id] = State.RESOLVED
-        return satisfied(task.tree, lambda id: states.get(id, State.PENDING))
+        return states
 
-    async def _poll_later(self, record: Record, now: int) -> Answer:
-        """A look found nothing: look again later, more and more rarely, if the body waits for another origin (W5)."""
+    async def _poll_later(self, record: Record, states: Mapping[str, State], now: int) -> Answer:
+        """A look found nothing: look again when its timers are all that is left, or later, more and more rarely, if the
+        body waits for another origin (W5)."""
         task = record.task
         assert task is not None
-        later = now + min(max(now - record.created_at, 60_000), 3_600_000) if task.foreign else None
+        unlooked = record._replace(task=task._replace(poll_at=None))
+        left = internal.left_to_timers(unlooked, states)
+        later = left.task.poll_at if left is not None and left.task is not None else None
+        if task.foreign:
+            later = min(now + min(max(now - record.created_at, 60_000), 3_600_000), later or NEVER)
         await self.writer.write([(record, record._replace(task=task._replace(poll_at=later)))])
         if task.foreign:
             # Who settled it meanwhile may have found this look due, and have left the rest to it.

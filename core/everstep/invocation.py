@@ -503,6 +503,8 @@ class Invocation:
             and tree is not None
             and not satisfied(tree, lambda id: shown[id].state if id in shown else State.PENDING)
         ):
+            if arrived:
+                await self.driver.service.look(self.id)  # perhaps its timers are all that is left
             return False
         inbox = tuple([id for _, id in sorted(arrived)])
         await self.holding.readmit(inbox, body.delivered, overdue, suspended=suspended)

@@ -269,14 +269,23 @@ def due_at(record: Record) -> int | None:
     return None if due >= NEVER else due
 
 
-def ready_at(tree: Tree, timers: Mapping[str, int]) -> int:
-    """The earliest instant at which timers alone satisfy the tree; NEVER when they cannot."""
+def _unsettled(id: str) -> State:
+    return State.PENDING
+
+
+def ready_at(tree: Tree, timers: Mapping[str, int], outcome: Callable[[str], State] = _unsettled) -> int:
+    """The earliest instant at which timers alone satisfy what is left of the tree; NEVER when they cannot.
+
+    Args:
+        outcome: the state of each awaited id; by default nothing is settled yet.
+    """
     if isinstance(tree, str):
-        return timers.get(tree, NEVER)
-    parts = [ready_at(part, timers) for part in tree[1:]]
-    if not parts:
+        return 0 if outcome(tree) is not State.PENDING else timers.get(tree, NEVER)
+    how, parts = tree[0], tree[1:]
+    if not parts or (how == "try" and any(_rejected(part, outcome) for part in parts)):
         return 0
-    return min(parts) if tree[0] == "any" else max(parts)
+    instants = [ready_at(part, timers, outcome) for part in parts]
+    return min(instants) if how == "any" else max(instants)
 
 
 def satisfied(tree: Tree, outcome: Callable[[str], State]) -> bool:

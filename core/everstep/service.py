@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from .clock import Clock
+from .clock import NEVER, Clock
 from .errors import PlatformError, StoreUnavailable
 from .ids import origin_of
 from .kernel import Config, Entity, NextCron, Outcome, apply, internal, reads, schedules
+from .kernel.internal import Resume
 from .ports import Guard, Store, Wake, Waker
 from .promise import (
     SCHEDULE_PREFIX,
@@ -26,6 +27,7 @@ from .promise import (
     from_row,
     leaves,
     project,
+    ready_at,
     satisfied,
     schedule_from,
 )
@@ -283,23 +285,29 @@ class Service:
             return {}
         tree = task.tree
         foreign = dict(task.foreign)
-        states = {key: State.RESOLVED if at <= now else State.PENDING for key, at in task.timers}
+        timers = dict(task.timers)
+        states = {key: State.RESOLVED for key, at in timers.items() if at <= now}
         unknown: list[str] = []
         here = 0
         for key in leaves(tree):
             if settled is not None and foreign.get(key, key) == settled.id:
                 states[key] = settled.state
                 here = len(unknown)
-            elif key not in states:
+            elif key not in timers:
                 unknown.append(key)
         unknown = [key for _, key in sorted(enumerate(unknown), key=lambda item: abs(item[0] - here + 0.5))]
         best = State.REJECTED if settled is None or settled.state is not State.RESOLVED else State.RESOLVED
+        due = due_at(awaiter) or NEVER
+
+        def hoped(key: str) -> State:
+            return states.get(key, State.PENDING if key in timers else best)
+
         size = _FIRST_LOOK
         while unknown:
             if satisfied(tree, lambda key: states.get(key, State.PENDING)):
                 break
-            if not satisfied(tree, lambda key: states.get(key, best)):
-                break
+            if not satisfied(tree, hoped) and ready_at(tree, timers, hoped) >= due:
+                break  # nor could its timers satisfy it before somebody looks anyway
             chunk, unknown = unknown[:size], unknown[size:]
             size *= 4
             found = await self.load(list(dict.fromkeys(foreign.get(key, key) for key in chunk)))
@@ -365,11 +373,14 @@ class Service:
         if task is None or task.tree is None or due is None or due > now:
             return None
         states = await self._awaited(record, None, now)
-        woken = internal.resume(record, None, now, states).record
-        if woken is not None:
-            return woken
-        later = now + min(max(now - record.created_at, _POLL_FIRST), _POLL_LAST) if task.foreign else None
-        return record._replace(task=task._replace(poll_at=later))
+        resumed = internal.resume(record._replace(task=task._replace(poll_at=None)), None, now, states)
+        if resumed.outcome is Resume.RESUMED:
+            return resumed.record
+        changed = resumed.record if resumed.record is not None else record._replace(task=task._replace(poll_at=None))
+        if changed.task is None or not task.foreign:
+            return changed
+        later = now + min(max(now - record.created_at, _POLL_FIRST), _POLL_LAST)
+        return changed._replace(task=changed.task._replace(poll_at=min(later, changed.task.poll_at or NEVER)))
 
     async def look(self, id: str) -> None:
         """Make a run that has just suspended due at once, if what it waits for is settled already (rules W4, W5).

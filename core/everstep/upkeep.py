@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .clock import NEVER
 from .errors import NotFound, StoreCorrupted
+from .kernel.internal import left_to_timers
 from .ports import Query, Wake
 from .promise import RETENTION, Kind, Record, Row, State, TaskState, due_at, from_row, leaves, project, satisfied
 from .views import CostReport, Problem, SweepReport, VerifyReport
@@ -95,6 +96,8 @@ async def _stranded(client: Client, record: Record, now: int) -> str | None:
         ]
         if max(overdue, default=0) < now - _GRACE:
             return "suspended, but what it waits for is there"
+    elif left_to_timers(record, states) is not None:
+        return "waits for timers alone, and nobody looks when they come"
     return None
 
 

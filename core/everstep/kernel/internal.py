@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from everstep.promise import TARGET, Record, State, TaskState, project, satisfied
+from everstep.clock import NEVER
+from everstep.promise import TARGET, Record, State, TaskState, due_at, project, ready_at, satisfied
 from everstep.protocol import Execute, Unblock
 
 from .tasks import released
@@ -60,7 +61,7 @@ class Resume(str, Enum):
     RESUMED: suspended, now pending. NUDGED: suspended by an engine with its await tree: due now, to be resumed and
     acquired in one write. BUFFERED: alive and not suspended, the trigger recorded. DUPLICATE: recorded already.
     HELD: an engine has it and looks at what it awaits before it suspends (rule W4). UNSATISFIED: its tree still waits
-    (W7). EXPIRED: past its own deadline (W8). FULFILLED: settled. ABSENT: no such task.
+    (W7); with a record where it is only timers that it waits for. EXPIRED: past its own deadline (W8). FULFILLED: settled. ABSENT: no such task.
     """
 
     RESUMED = "resumed"
@@ -103,7 +104,7 @@ def resume(
         return Resumed(Resume.EXPIRED)
     if task.state is TaskState.SUSPENDED:
         if task.tree is not None and not satisfied(task.tree, lambda id: states.get(id, State.PENDING)):
-            return Resumed(Resume.UNSATISFIED)
+            return Resumed(Resume.UNSATISFIED, left_to_timers(awaiter, states))
         if nudge and task.tree is not None:
             if task.poll_at is not None and task.poll_at <= now:
                 return Resumed(Resume.DUPLICATE)
@@ -121,6 +122,22 @@ def resume(
     if engine_task(awaiter) and task.state is not TaskState.HALTED:
         return Resumed(Resume.HELD)
     return Resumed(Resume.BUFFERED, awaiter._replace(task=task._replace(resumes=(*task.resumes, awaited))))
+
+
+def left_to_timers(record: Record, states: Mapping[str, State]) -> Record | None:
+    """A suspended run that now waits for nothing but timers, due when they are; None where it is due by then anyway.
+
+    While a promise of an await tree is pending, its timers alone may not satisfy it and nobody looks when they come;
+    whoever settles the promise, or finds it settled, must see to that (rule W1).
+    """
+    task = record.task
+    if task is None or task.state is not TaskState.SUSPENDED or task.tree is None or not task.timers:
+        return None
+    at = ready_at(task.tree, dict(task.timers), lambda id: states.get(id, State.PENDING))
+    due = due_at(record)
+    if at >= NEVER or (due is not None and due <= at):
+        return None
+    return record._replace(task=task._replace(poll_at=at))
 
 
 def notices(record: Record) -> tuple[Unblock, ...]:

@@ -30,7 +30,8 @@ from .emulators import CREDENTIALS, REGION, dynamodb_url
 ROOT = Path(__file__).resolve().parents[3]
 _PATHS = (ROOT / "core", ROOT / "adapters" / "aws")
 
-Routes = Callable[[str, str, Mapping[str, str], bytes], tuple[int, dict[str, str], bytes]]
+Reply = tuple[int, dict[str, str], bytes]
+Routes = Callable[[str, str, Mapping[str, str], bytes], Reply]
 
 
 def serve(routes: Routes) -> ThreadingHTTPServer:

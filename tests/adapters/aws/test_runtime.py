@@ -13,7 +13,7 @@ import pytest
 from everstep.client import Client
 from everstep.promise import TaskState
 
-from .emulators import local_store
+from .emulators import local_store, until
 from .runtime import Function, LiveCloud
 
 pytest.importorskip("awslambdaric")
@@ -58,6 +58,15 @@ class Loop:
 
         return asyncio.run(ask())
 
+    def resolve(self, id: str, value: Any) -> None:
+        async def settle() -> None:
+            client = self.client()
+            await client.resolve(id, value)
+            await client.close()
+
+        until(lambda: bool(asyncio.run(local_store(self.table).load([id]))), f"{id} is there")
+        asyncio.run(settle())
+
     def executions(self, id: str) -> dict[str, int]:
         return {path.name: path.stat().st_size for path in self.ran.iterdir() if path.name.startswith(f"{id}.")}
 
@@ -91,16 +100,8 @@ def test_a_real_loop_finishes_everything(loop: Loop) -> None:
     assert loop.executions("flaky") == {"flaky.1": 3}
     assert loop.result("fan25").value == 300
     assert loop.result("everything").value == ["first", 7, "last"]
-    asyncio.run(_resolve(loop, "approve.1", {"yes": True}))
+    loop.resolve("approve.1", {"yes": True})
     assert loop.result("approve").value == {"yes": True}
     assert loop.result("long", 90).value == 12
     assert set(loop.function.log) <= {"response"}, "nothing ran into the deadline"
     assert loop.cloud.dead == []
-
-
-async def _resolve(loop: Loop, id: str, value: Any) -> None:
-    client = loop.client()
-    while not await client.store.load([id]):
-        await asyncio.sleep(0.1)
-    await client.resolve(id, value)
-    await client.close()
