@@ -61,7 +61,8 @@ class Resume(str, Enum):
     RESUMED: suspended, now pending. NUDGED: suspended by an engine with its await tree: due now, to be resumed and
     acquired in one write. BUFFERED: alive and not suspended, the trigger recorded. DUPLICATE: recorded already.
     HELD: an engine has it and looks at what it awaits before it suspends (rule W4). UNSATISFIED: its tree still waits
-    (W7); with a record where it is only timers that it waits for. EXPIRED: past its own deadline (W8). FULFILLED: settled. ABSENT: no such task.
+    (W7); with a record where timers are all that it waits for. EXPIRED: past its own deadline (W8). FULFILLED: settled.
+    ABSENT: no such task.
     """
 
     RESUMED = "resumed"
