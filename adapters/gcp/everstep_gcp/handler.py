@@ -180,6 +180,11 @@ class Function:
             await waker.arm(wake, later)
         return Reply(200, {"later": later})
 
+    def cold(self) -> None:
+        """Forget what this process keeps warm; for tests."""
+        if self._made_for is not None:
+            self._threads.loop.call_soon_threadsafe(self._host.cold)
+
     def close(self) -> None:
         """End what this process has running; for tests."""
 

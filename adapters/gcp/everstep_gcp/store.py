@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 from weakref import WeakKeyDictionary
 
-from everstep.errors import InvalidArgument, OutcomeUnknown, StoreUnavailable
+from everstep.errors import InvalidArgument, OutcomeUnknown, StoreError, StoreUnavailable
 from everstep.ports import Commit, Due, Page, Query, Refused, Waker
 from everstep.promise import Row, State
 from everstep.stores.memory import matches
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 COLLECTION = "everstep"
 INLINE = 64 * 1024
 """Bytes of a payload that stay in the document where there is a bucket: what is written often should be small."""
+LARGEST = 1_048_576
+"""Bytes that Firestore allows a document."""
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 """The environment variable by which every client of Firestore finds an emulator."""
 
@@ -126,7 +128,12 @@ class FirestoreStore:
         fresh = False
         async for last in attempts(_TRIES):
             if fresh or not self._knows(commit):
-                standing = await self._get(_concerned(commit))
+                try:
+                    standing = await self._get(_concerned(commit))
+                except StoreError:
+                    if unknown is None:
+                        raise
+                    continue
                 refused = _judged(commit, standing)
                 if refused is not None:
                     return refused if unknown is None else self._resolved(commit, refused, standing, mark, unknown)
@@ -271,6 +278,9 @@ class FirestoreStore:
         writes = []
         for put in commit.puts:
             write = Write(update=document(self._name(put.row.id), put.row, mark))
+            if write.ByteSize() > LARGEST:
+                size = write.ByteSize()
+                raise StoreError(f"{put.row.id!r} has a document of {size} bytes, and Firestore takes {LARGEST}")
             if put.expect:
                 write.current_document.update_time.CopyFrom(self._known[put.row.id].updated)
             else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,8 @@ from everstep.ports import Store, Wake
 from everstep.registry import App
 from everstep.stores.memory import MemoryStore
 from everstep_gcp import CloudTasksWaker, Settings, Verifier, handler
+from everstep_gcp.connection import Connection
+from everstep_gcp.names import id_of
 from everstep_gcp.store import FirestoreStore
 from everstep_gcp.waker import wanted_later
 
@@ -96,6 +100,69 @@ class Breakable:
         return found
 
 
+class Died(BaseException):
+    """The process is no more."""
+
+
+class Fate:
+    """Counts what a function asks of Firestore and Cloud Tasks, before and after it takes effect, and lets its process
+    die at one of these moments: from then on it has no effect on anything. Clients of the tests are spared.
+
+    Attributes:
+        counts: requests by kind, of the function alone: commit, get, query, arm, disarm; and documents written.
+        written: how often each row's document was written, or touched by a fence.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.written: Counter[str] = Counter()
+        self.moments = 0
+        self.dies_at: int | None = None
+        self._dead: object = None
+
+    def __enter__(self) -> Fate:
+        self._real = [(owner, name, getattr(owner, name)) for owner, name in _CALLS]
+        for owner, name, real in self._real:
+            setattr(owner, name, self._around(name, real))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for owner, name, real in self._real:
+            setattr(owner, name, real)
+
+    def _around(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(subject: Any, *args: Any, **kwargs: Any) -> Any:
+            if threading.current_thread().name != "everstep":
+                return await real(subject, *args, **kwargs)
+            self.counts[name] += 1
+            if name == "commit":
+                self.counts["documents"] += len(args[0])
+                self.written.update(id_of((write.update.name or write.delete).rpartition("/")[2]) for write in args[0])
+            self._moment()
+            answer = await real(subject, *args, **kwargs)
+            self._moment()
+            return answer
+
+        return call
+
+    def _moment(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.moments += 1
+        if self.moments == self.dies_at:
+            self._dead = loop
+        if self._dead is loop:
+            raise Died
+
+
+_CALLS: tuple[tuple[Any, str], ...] = (
+    (Connection, "commit"),
+    (Connection, "get"),
+    (Connection, "query"),
+    (CloudTasksWaker, "arm"),
+    (CloudTasksWaker, "disarm"),
+)
+
+
 class FunctionRig:
     """The whole function in this process: Flask, the handler, Firestore's emulator, the queue on a virtual clock.
 
@@ -118,15 +185,21 @@ class FunctionRig:
         self.away = False
         self.verifier = Verifier((URL,), (ACCOUNT,), fetch=lambda _: certificates(keys))
         make: Callable[..., Any] = options.pop("make", handler)
-        self.target = make(
+        self._make = lambda: make(
             app, settings=settings, client=lambda: self.open(app, project), verifier=self.verifier, **options
         )
-        self.function = self.target.function
+        self.fate = Fate()
+        self.born()
         self.client = self.open(app, project)
         web = flask.Flask("tests")
         web.add_url_rule("/", "root", self._serve, defaults={"path": ""}, methods=["GET", "POST", "DELETE"])
         web.add_url_rule("/<path:path>", "any", self._serve, methods=["GET", "POST", "DELETE"])
         self.web = web.test_client()
+
+    def born(self) -> None:
+        """A fresh process: nothing is kept warm, nothing is connected."""
+        self.target = self._make()
+        self.function = self.target.function
 
     def open(self, app: App, project: str) -> Client:
         store = Breakable(FirestoreStore(project), self)
@@ -139,7 +212,12 @@ class FunctionRig:
 
     def send(self, delivery: Delivery) -> int:
         path = delivery.url.removeprefix(URL) or "/"
-        return int(self.web.post(path, data=delivery.body, headers=delivery.headers).status_code)
+        try:
+            return int(self.web.post(path, data=delivery.body, headers=delivery.headers).status_code)
+        except Died:
+            self.function._threads.stop()
+            self.born()
+            raise ConnectionError("the process died") from None
 
     def call(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> Any:
         """A request with a valid token unless `headers` say otherwise."""
