@@ -533,7 +533,7 @@ def _parameters(workflow: Workflow[..., Any]) -> list[str]:
     """What it takes, for a person: `cents`, `pause=1.0`."""
     found = []
     for one in workflow.app.info(workflow).signature.parameters:
-        stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+        stars = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
         found.append(f"{stars}{one.name}" + ("" if one.default is one.empty else f"={one.default!r:.40}"))
     return found
 
