@@ -119,9 +119,8 @@ class CloudTasksWaker:
         )
         if self._account:
             request.oidc_token = tasks_v2.OidcToken(service_account_email=self._account, audience=self._audience)
-        task = tasks_v2.Task(http_request=request, dispatch_deadline=timedelta(seconds=self._deadline))
-        if at > now:
-            task.schedule_time = to_datetime(at)
+        later: dict[str, Any] = {"schedule_time": to_datetime(at)} if at > now else {}
+        task = tasks_v2.Task(http_request=request, dispatch_deadline=timedelta(seconds=self._deadline), **later)
         made = await self._tried(lambda client, **how: client.create_task(parent=self.queue, task=task, **how))
         return str(made.name.rpartition("/")[2])
 

@@ -19,7 +19,7 @@ _LOCK = 0x65766572
 
 def sql(name: str = "everstep") -> str:
     """The text of a migration: `everstep` or `everstep_down`."""
-    return files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return files("everstep_supabase").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
 async def apply(connection: psycopg.AsyncConnection[Any], name: str = "everstep") -> None:
