@@ -102,8 +102,9 @@ class Children:
     async def attach(self, op: DurableFuture[Any]) -> Ready | None:
         """Wait for work of another root, starting it if nobody has; the callback crosses origins (rule W5).
 
-        Returns its completion where it is settled already.
+        Returns its completion where it is settled already. Raises LeaseLost.
         """
+        await self._holding.look()
         now = self._holding.now()
         options = op.options
         if op.kind == Kind.RPC:
@@ -134,7 +135,8 @@ class Children:
         return Ready(op, op.key, existing.state, existing.value, existing.settled_at or now)
 
     async def detach(self, op: DurableFuture[Any]) -> Ready:
-        """Start a new root, once, whatever happens to us afterwards."""
+        """Start a new root, once, whatever happens to us afterwards. Raises LeaseLost."""
+        await self._holding.look()
         record = root_record(
             op.id, self._work(op), self._holding.now(), timeout=op.options.timeout, tags=op.options.tags
         )

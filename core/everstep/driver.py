@@ -479,6 +479,6 @@ def _check(existing: Record, fresh: Record, name: str) -> None:
     """Raise Conflict where what stands under an id is other work, called `name`, or something else altogether."""
     digest = fresh.tags.get(WORK)
     if digest is not None:
-        check_same(existing, Work(name, fresh.param, digest, "", None))
+        check_same(existing, Work(name, fresh.param, digest, "", None), within=True)
     elif existing.task is not None:
         raise Conflict(f"{existing.id!r} is a run, and no promise that waits to be settled; choose another id")

@@ -187,6 +187,18 @@ class Holding:
         await self.write(later)
         self.driver.tell("put off", self.id, reason=reason, delay=delay)
 
+    async def look(self) -> None:
+        """Look whether the task is ours still, before a write into another origin, which no fence can reach.
+
+        Where every write of a step was fenced it is known already. Where it was not, somebody may have taken over
+        while a completion was on its way, and what the body asks for next is asked by no history that survives (P2.2,
+        F1). Raises LeaseLost.
+        """
+        if not self.driver.store.single_writer:
+            row = (await self.driver.store.load([self.id])).get(self.id)
+            if row is None or row.lease != self.task.version:
+                raise LeaseLost(self.id)
+
     def keep_alive(self) -> None:
         """Renew the lease while steps run, where the platform does not bound an invocation."""
         if self.driver.heartbeat and self._beat is None:

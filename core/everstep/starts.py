@@ -79,11 +79,15 @@ def root_record(
     )
 
 
-def check_same(existing: Record, work: Work) -> None:
-    """Raise Conflict when an id is taken by other work (rule I6); the timeout does not count, nor does a ciphertext."""
+def check_same(existing: Record, work: Work, *, within: bool = False) -> None:
+    """Raise Conflict when an id is taken by other work (rule I6); the timeout does not count, nor does a ciphertext.
+
+    Args:
+        within: a body asks, and has no `on_conflict` to choose.
+    """
     known = existing.tags.get(WORK)
     if known is not None and known != work.digest:
         raise Conflict(
-            f"{existing.id!r} exists and does other work than {work.name}() with these arguments; "
-            'choose another id, or pass on_conflict="attach"'
+            f"{existing.id!r} exists and does other work than {work.name}() with these arguments; choose another id"
+            + ("" if within else ', or pass on_conflict="attach"')
         )

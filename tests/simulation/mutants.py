@@ -106,6 +106,14 @@ OLD_MESSAGE = Mutant(
     (("self.now() < self._held_until", "self._held_until"),),
 )
 
+UNSEEN = Mutant(
+    "a root is started without a look at the lease",
+    "F1",
+    holding.Holding,
+    "look",
+    (("if not self.driver.store.single_writer:", "if False:"),),
+)
+
 MUTANTS = [
     Mutant(
         "send before commit",

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from everstep import App, Context, current_step
+from everstep import App, Conflict, Context, current_step
 from everstep.ports import Wake
 from everstep.testing import Simulation
 from everstep.testing.oracle import check_wakes
 from everstep.testing.world import Caller, delivery
 
-from .mutants import BEYOND, OLD_MESSAGE, STALE, Mutant, applied
+from .mutants import BEYOND, OLD_MESSAGE, STALE, UNSEEN, Mutant, applied
 
 app = App("takeover")
 LEASE = 60_000
@@ -149,3 +149,47 @@ def test_w6_a_message_that_was_given_to_another_stands_for_nothing(mutant: Mutan
         assert task.version < handle.record().task.version  # type: ignore[union-attr]
 
         assert (check_wakes(sim.world) == []) is (mutant is None)
+
+
+@app.workflow
+async def told(ctx: Context, label: str) -> str:
+    return label
+
+
+@app.workflow
+async def telling(ctx: Context) -> str:
+    first: list[str] = []
+
+    async def one(label: str) -> None:
+        await ctx.run(work, label)
+        first.append(label)
+        if first == [label]:
+            await ctx.detached(told, label)
+
+    await asyncio.gather(one("a"), one("b"))
+    return first[0]
+
+
+@pytest.mark.parametrize("mutant", [None, UNSEEN])
+def test_f1_a_root_is_started_by_who_holds_the_run(mutant: Mutant | None) -> None:
+    """A holder whose clock is slower than is allowed for records `a` when the run is another's, for whom `b` is first.
+
+    No step is fenced here, and no root can be.
+    """
+    global lasts
+    lasts = iter([58.8, 500.0, 3.0, 1.0])
+    with applied(mutant) if mutant is not None else nullcontext():
+        sim = simulation({}, mode="queue", single_writer=False)
+        for instance in sim.world.instances:
+            instance.clock.skew = -1_500
+        handle = sim.start(telling, id="r")
+        sim.advance(seconds=2)  # until it is the start, by the slow clock
+        (other,) = [instance for instance in sim.world.instances if not instance.tasks]
+        other.clock.skew = 0
+        sim.advance(milliseconds=58_050)
+        sim.world.platform.send(Wake("r", 1))
+        if mutant is None:
+            assert sim.run(handle) == "b"
+        else:
+            with pytest.raises(Conflict):
+                sim.run(handle)
