@@ -7,21 +7,18 @@ What a body may depend on is closed: arguments, recorded values, recorded order.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from asyncio import tasks
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from types import GeneratorType
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .context import NO_OPTIONS, Context, ContinueAsNew, Options, Scope, current_scope, nested_scope
+from .calling import PASS, call_inline, call_workflow
+from .context import NO_OPTIONS, ContinueAsNew, Options, Scope, current_scope, nested_scope
 from .errors import (
-    ControlFlow,
     DecodeError,
     InvalidArgument,
     NondeterminismError,
     PromiseCanceled,
-    RealIOError,
     UnknownFunction,
 )
 from .ids import child_prefix, detached_id
@@ -128,7 +125,7 @@ class Body:
         self._past = history
         self._ahead = iter(history)
         self.next_key, self._next_at, self._next_record = next(self._ahead)
-        self._main = self.loop.create_task(self._run(self.scope, self.info, self._args, self._kwargs), name="main")
+        self._main = self.loop.create_task(call_workflow(self.scope, self.info, self._args, self._kwargs), name="main")
         self.loop.drain()
         while (id := self.next_key) is not None:
             instant, record = self._next_at, self._next_record
@@ -200,7 +197,7 @@ class Body:
             return Completion(State.REJECTED, PromiseCanceled(f"{self.id} cancelled itself"))
         error = self._main.exception()
         if error is not None:
-            if isinstance(error, _PASS):
+            if isinstance(error, PASS):
                 raise error
             return Completion(State.REJECTED, error)
         value = self._main.result()
@@ -257,7 +254,7 @@ class Body:
             op.at = self.now_ms
             child = nested_scope(self, id)
             call_args, call_kwargs = self.isolate(info, args, kwargs)
-            op.runner = self.loop.create_task(self._run_child(op, child, info, call_args, call_kwargs), name=id)
+            op.runner = self.loop.create_task(call_inline(op, child, info, call_args, call_kwargs), name=id)
         return op
 
     def invoke(
@@ -489,77 +486,3 @@ class Body:
                     "a return from the workflow before it" if self.returned else "no such operation at this point",
                 )
         self.loop.drain()
-
-    async def _run(self, scope: Scope, info: FunctionInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        current_scope.set(scope)
-        ctx = Context(scope)
-        while True:
-            try:
-                return await self._call(info, ctx, args, kwargs)
-            except Exception as error:
-                delay = info.retry.delay_after(scope.attempt, error)
-                if delay is None or isinstance(error, NondeterminismError):
-                    raise
-            scope.attempt += 1
-            await self.timer(scope, self.now_ms + delay)
-
-    async def _call(self, info: FunctionInfo, ctx: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        result = info.fn(ctx, *args, **kwargs)
-        if isinstance(result, GeneratorType):  # before coroutines: asyncio of 3.11 takes a generator for one
-            return await _drive(result)
-        if asyncio.iscoroutine(result):
-            return await result
-        return result
-
-    async def _run_child(
-        self, op: DurableFuture[Any], scope: Scope, info: FunctionInfo, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
-        try:
-            value = await self._run(scope, info, args, kwargs)
-        except (GeneratorExit, *_PASS):
-            raise
-        except asyncio.CancelledError:
-            if op.done():
-                raise
-            completion = Completion(State.REJECTED, PromiseCanceled(f"{op.key} cancelled itself"))
-        except BaseException as error:
-            completion = Completion(State.REJECTED, error)
-        else:
-            if isinstance(value, ContinueAsNew):
-                refusal = InvalidArgument(
-                    f"{info.name}() runs inline as a child; continue_as_new is for runs of their own (rpc)"
-                )
-                completion = Completion(State.REJECTED, refusal)
-            else:
-                completion = Completion(State.RESOLVED, value)
-        self.ended_children.append((op, completion))
-
-
-_PASS = (ControlFlow, RealIOError, KeyboardInterrupt)
-"""What is no outcome of a body, and must reach whoever runs it."""
-
-
-async def _drive(generator: Generator[Any, Any, Any]) -> Any:
-    """Run a generator workflow: `yield` waits for a future, or for all of a list of them."""
-    value: Any = None
-    error: BaseException | None = None
-    try:
-        while True:
-            try:
-                wanted = generator.throw(error) if error is not None else generator.send(value)
-            except StopIteration as stop:
-                return stop.value
-            value = error = None
-            try:
-                if isinstance(wanted, (list, tuple)):
-                    value = await asyncio.gather(*wanted)
-                elif isinstance(wanted, asyncio.Future) or hasattr(wanted, "__await__"):
-                    value = await wanted
-                else:
-                    error = TypeError(
-                        f"a workflow yields operations (ctx.run(...), ctx.sleep(...)) or lists of them, not {wanted!r}"
-                    )
-            except (Exception, asyncio.CancelledError) as raised:
-                error = raised
-    finally:
-        generator.close()

@@ -22,7 +22,6 @@ from .errors import (
     RealIOError,
     UnknownFunction,
 )
-from .folding import Folding
 from .holding import Holding
 from .ids import child_prefix, origin_of
 from .journal import Journal, fresh, unhurried_collector
@@ -30,7 +29,7 @@ from .lifecycle import continue_as_new, fulfill, suspend
 from .operation import Completion, DurableFuture, decode_call, encode_call
 from .ports import Guard
 from .promise import EMPTY, Kind, Record, Row, State, from_row, leaves, make, project, satisfied
-from .recording import Ready, Recorder
+from .recording import FOUND, GROWN, Ready, Recorder
 from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, run_step
 
 if TYPE_CHECKING:
@@ -40,14 +39,6 @@ if TYPE_CHECKING:
 
 _POLL_FIRST = 60_000
 _POLL_LAST = 3_600_000
-_SEGMENTS = 64
-_PIECE = 8
-"""How much goes into one fold at most, in units of `fold_after`."""
-_FOUND = 1
-"""Pieces that are folded where a load finds them: an invocation was killed in the middle of a long run."""
-_GROWN = 4
-"""Pieces that are folded while the body runs. What it waits for next may be the end, where no fold pays: this bounds
-what is kept in memory, and what is read where it is killed."""
 _WAITS_FOR_NOTHING = (
     "the body waits for something that nothing durable will ever complete "
     "(an asyncio.Event, Queue or future that nobody sets)"
@@ -73,7 +64,6 @@ class Invocation:
         self._ready: list[Ready] = []
         self._waiting: list[DurableFuture[Any]] = []
         self._running: dict[asyncio.Task[Outcome], DurableFuture[Any]] = {}
-        self._failures: list[tuple[DurableFuture[Any], FailedForNow]] = []
         self._use(journal, kept)
 
     def _use(self, journal: Journal, kept: Kept | None = None) -> None:
@@ -159,7 +149,7 @@ class Invocation:
         began_at = journal.began_at if journal.began_at is not None else segment.at
         with unhurried_collector():
             body.start(history, began_at, live_from=len(journal.history))
-        await self._fold(body, _FOUND)
+        await self.recorder.fold_pieces(body.began_at, FOUND)
         self.driver.tell("replayed", self.id, deliveries=len(journal.history), inbox=len(segment.inbox))
         return body
 
@@ -199,7 +189,7 @@ class Invocation:
             elif await self._work(body):
                 continue
             elif self._used_up() and self._could_go_on(body):
-                folding = await self._fold_with(body)
+                folding = await self.recorder.fold_with(body.began_at)
                 await self.holding.release(self.holding.now(), folding)
                 self.recorder.folded(folding)
                 body.drop()
@@ -390,7 +380,7 @@ class Invocation:
             await self.holding.renew()
         for item, stands in zip(batch, written, strict=True):
             self._hand_over(body, item, stands)
-        await self._fold(body, _GROWN)
+        await self.recorder.fold_pieces(body.began_at, GROWN)
 
     def _hand_over(self, body: Body, item: Ready, stands: tuple[State, Any, Row]) -> None:
         op, key, _, _, at, _ = item
@@ -420,7 +410,7 @@ class Invocation:
             await holding.halt(_WAITS_FOR_NOTHING)
             body.drop()
             return True
-        folding = await self._fold_with(body)
+        folding = await self.recorder.fold_with(body.began_at)
         age = max(now - holding.record.created_at, _POLL_FIRST)
         waiting = suspend(
             holding.record,
@@ -454,30 +444,6 @@ class Invocation:
             "suspended", self.id, waiting_for=wanted, until=min(body.timers.values()) if body.timers else None
         )
         return True
-
-    async def _fold(self, body: Body, pieces: int) -> None:
-        """Fold what was not, where it is so many pieces or more, by writes of their own."""
-        piece = _PIECE * self.driver.fold_after
-        if len(self.recorder.tail) >= pieces * piece:
-            while len(self.recorder.tail) >= piece:
-                await self.recorder.fold(self.recorder.folding(body.began_at, piece))
-
-    async def _fold_with(self, body: Body) -> Folding | None:
-        """Fold what history has grown by, when the run is about to be put down: the next load is quick.
-
-        The last piece is returned: where a commit takes several rows it goes with the write that puts the run down, so
-        it costs no request, and is worth it for less.
-        """
-        recorder, folded, most = self.recorder, self.holding.folded, self.driver.fold_after
-        together = self.driver.store.folds
-        # Ever more, so that the number of folds stays small beside what is in them.
-        enough = min(most, max(most, folded) // 8) if together else most
-        while len(recorder.tail) >= max(enough, 1) or (recorder.tail and len(self.holding.task.segments) > _SEGMENTS):
-            folding = recorder.folding(body.began_at, _PIECE * most)
-            if together and folding.size == len(recorder.tail):
-                return folding
-            await recorder.fold(folding)
-        return None
 
     async def _readmit(self, body: Body, awaited: list[str], *, suspended: bool) -> bool:
         """Look again at what the body waits for, after the suspend (rule W4) or because it was refused. What settled

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 _LARGE = 4096
 _FOLDED_SIZE = 1 << 20
+_SEGMENTS = 64
+_PIECE = 8
+"""How much goes into one fold at most, in units of `fold_after`."""
+FOUND = 1
+"""Pieces that are folded where a load finds them: an invocation was killed in the middle of a long run."""
+GROWN = 4
+"""Pieces that are folded while the body runs. What it waits for next may be the end, where no fold pays: this bounds
+what is kept in memory, and what is read where it is killed."""
 ERROR = "everstep:error"
 """Tag of a step that is to run again: what its last attempt failed with, in a few words."""
 
@@ -214,6 +222,29 @@ class Recorder:
         holding.folded += size
         del self.tail[:size]
         holding.driver.tell("folded", holding.id, entries=size)
+
+    async def fold_pieces(self, began_at: int, pieces: int) -> None:
+        """Fold what was not, where it is so many pieces or more, by writes of their own. Raises LeaseLost."""
+        piece = _PIECE * self._holding.driver.fold_after
+        if len(self.tail) >= pieces * piece:
+            while len(self.tail) >= piece:
+                await self.fold(self.folding(began_at, piece))
+
+    async def fold_with(self, began_at: int) -> Folding | None:
+        """Fold what history has grown by, when the run is about to be put down: the next load is quick.
+
+        The last piece is returned: where a commit takes several rows it goes with the write that puts the run down, so
+        it costs no request, and is worth it for less. Raises LeaseLost.
+        """
+        holding, together, most = self._holding, self._store.folds, self._holding.driver.fold_after
+        # Ever more, so that the number of folds stays small beside what is in them.
+        enough = min(most, max(most, holding.folded) // 8) if together else most
+        while len(self.tail) >= max(enough, 1) or (self.tail and len(holding.task.segments) > _SEGMENTS):
+            folding = self.folding(began_at, _PIECE * most)
+            if together and folding.size == len(self.tail):
+                return folding
+            await self.fold(folding)
+        return None
 
     async def fail(self, op: DurableFuture[Any], outcome: FailedForNow) -> int:
         """Record a failed attempt; the count is durable. Returns when the next one is due. Raises LeaseLost."""

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .registry import App, Workflow
-from .staticrules import LOGGING, METHODS, MUTATORS, NAMES, OK_MARK, Rule, rule_for
+from .staticrules import LOGGING, METHODS, MUTATORS, NAMES, Rule, rule_for
+from .staticsource import Function, Module, assigned, imports_of
 
 _OPERATIONS = ("run", "rpc", "detached", "sleep", "sleep_until", "promise")
 _ORDERED_BY = ("list", "tuple", "enumerate", "iter", "reversed", "zip", "map", "filter", "next")
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 class Finding(NamedTuple):
@@ -47,7 +45,7 @@ class Finding(NamedTuple):
 
 def check(app: App) -> list[Finding]:
     """Findings in every registered workflow, in the order of files and lines. A body without source gives none."""
-    modules: dict[str, _Module] = {}
+    modules: dict[str, Module] = {}
     found: set[Finding] = set()
     for workflow in app.workflows:
         code = getattr(workflow.fn, "__code__", None)
@@ -55,7 +53,7 @@ def check(app: App) -> list[Finding]:
             continue
         module = modules.get(code.co_filename)
         if module is None:
-            module = modules[code.co_filename] = _Module(code.co_filename)
+            module = modules[code.co_filename] = Module(code.co_filename)
         body = module.function_at(workflow.fn.__name__, code.co_firstlineno)
         if body is not None:
             steps = _registered_steps(app, workflow)
@@ -69,83 +67,7 @@ def _registered_steps(app: App, workflow: Workflow[..., Any]) -> set[str]:
     return {name for name, value in workflow.fn.__globals__.items() if id(value) in registered}
 
 
-class _Module:
-    """A parsed file: its imports, its functions, its names that hold something mutable, its loggers."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        try:
-            source = Path(file).read_text(encoding="utf-8")
-            self.tree = ast.parse(source)
-        except (OSError, SyntaxError, ValueError):
-            source, self.tree = "", ast.Module([], [])
-        self.accepted = {n for n, line in enumerate(source.splitlines(), 1) if OK_MARK in line}
-        self.imports = _imports(self.tree)
-        self.functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
-        self.mutable: set[str] = set()
-        self.loggers: set[str] = set()
-        for node in self.tree.body:
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                self.functions[node.name] = node
-            targets: list[ast.expr] = []
-            value: ast.expr | None = None
-            if isinstance(node, ast.Assign):
-                targets, value = node.targets, node.value
-            elif isinstance(node, ast.AnnAssign):
-                targets, value = [node.target], node.value
-            for target in targets:
-                if isinstance(target, ast.Name) and value is not None:
-                    if _is_mutable(value):
-                        self.mutable.add(target.id)
-                    elif isinstance(value, ast.Call) and self.name_of(value.func, {}) == "logging.getLogger":
-                        self.loggers.add(target.id)
-
-    def function_at(self, name: str, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-        for node in ast.walk(self.tree):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name:
-                first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
-                if first <= line <= node.body[0].lineno:
-                    return node
-        return None
-
-    def name_of(self, node: ast.expr, local: dict[str, str]) -> str | None:
-        """The dotted name an expression stands for, imports resolved: `dt.now` is `datetime.datetime.now`."""
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name):
-            return None
-        known = local.get(node.id) or self.imports.get(node.id)
-        if known is None:
-            return None
-        return ".".join([known, *reversed(parts)])
-
-
-def _imports(tree: ast.AST) -> dict[str, str]:
-    names: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                names[alias.asname or alias.name.partition(".")[0]] = (
-                    alias.name if alias.asname else alias.name.partition(".")[0]
-                )
-        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
-            for alias in node.names:
-                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-    return names
-
-
-def _is_mutable(value: ast.expr) -> bool:
-    if isinstance(value, (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)):
-        return True
-    if isinstance(value, ast.Call):
-        name = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
-        return name in ("list", "dict", "set", "deque", "defaultdict", "Counter", "OrderedDict")
-    return False
-
-
-def _look(module: _Module, body: Function, workflow: str, steps: set[str]) -> Iterator[Finding]:
+def _look(module: Module, body: Function, workflow: str, steps: set[str]) -> Iterator[Finding]:
     """Findings in a body and in the functions of its file that it calls, each function once."""
     first = body.args.posonlyargs + body.args.args
     queue: list[tuple[Function, str]] = [(body, first[0].arg if first else "")]
@@ -163,7 +85,7 @@ def _look(module: _Module, body: Function, workflow: str, steps: set[str]) -> It
 class _Look(ast.NodeVisitor):
     """One function. `context` is the name of its Context, "" where it has none."""
 
-    def __init__(self, module: _Module, function: Function, context: str, workflow: str, steps: set[str]) -> None:
+    def __init__(self, module: Module, function: Function, context: str, workflow: str, steps: set[str]) -> None:
         self.module = module
         self.function = function
         self.contexts = {context} if context else set()
@@ -172,8 +94,8 @@ class _Look(ast.NodeVisitor):
         self.found: list[Finding] = []
         self.calls: set[str] = set()
         self._passed: dict[str, str] = {}
-        self.local_imports = _imports(function)
-        self.locals = _assigned(function)
+        self.local_imports = imports_of(function)
+        self.locals = assigned(function)
         self.globals = {name for node in ast.walk(function) if isinstance(node, ast.Global) for name in node.names}
         self.sets: set[str] = set()
         self.coroutine_lists: set[str] = set()
@@ -489,17 +411,3 @@ class _Look(ast.NodeVisitor):
 
     def _broken(self, node: ast.AST, name: str, rule: Rule) -> None:
         self._add(node, f"{name}: {rule.why}", rule.instead)
-
-
-def _assigned(function: Function) -> set[str]:
-    """Names that are local to a function: parameters, and what is assigned in it."""
-    arguments = function.args
-    names = {one.arg for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
-    names |= {one.arg for one in (arguments.vararg, arguments.kwarg) if one is not None}
-    names |= {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    names |= {
-        node.name
-        for node in ast.walk(function)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node is not function
-    }
-    return names
