@@ -360,7 +360,9 @@ class App:
                 return self._infos.setdefault(fn, FunctionInfo(fn.fn, fn.name, fn.retry, fn))
             if not callable(fn):
                 raise InvalidArgument(f"ctx.run takes a function, not {type(fn).__name__}")
-            info = self._infos[fn] = FunctionInfo(fn, _name_of(fn), self.retry)
+            info = FunctionInfo(fn, _name_of(fn), self.retry)
+            if "<" not in getattr(fn, "__qualname__", "<"):  # one of a function's locals is another one at every call
+                self._infos[fn] = info
         return info
 
     def find(self, name: str, version: int | None = None) -> FunctionInfo:

@@ -27,7 +27,7 @@ EDGES = {
     "everstep/http/bearer.py": {"jwt"},
     "everstep/http/messages.py": {"httpx"},
     "everstep/mcp/": {"mcp", "mcp_types", "anyio", "pydantic", "pydantic_core", "starlette"},
-    "everstep/models/": {"openai", "anthropic", "pydantic_ai", "pydantic"},
+    "everstep/models/": {"openai", "anthropic", "pydantic_ai", "pydantic_core"},
     "everstep/testing/": {"pytest", "hypothesis"},
 }
 

@@ -347,3 +347,20 @@ def test_steps_of_one_name_are_registered_once() -> None:
     app.step(charge)
     with pytest.raises(ValueError, match=r"'charge'.*test_engine_run.py:\d+"):
         app.step(charge)
+
+
+def test_a_function_that_a_body_makes_is_not_kept_for_ever() -> None:
+    from everstep.testing import Simulation
+
+    app = App("local")
+
+    @app.workflow
+    async def body(ctx: Context, count: int) -> int:
+        total = 0
+        for number in range(count):
+            total += await ctx.run(lambda number=number: number)
+        return total
+
+    sim = Simulation(app)
+    assert sim.run(sim.start(body, 50)) == 1225
+    assert len(app._infos) == 1
