@@ -61,6 +61,16 @@ def test_it_is_served_without_a_lifespan_and_without_a_session() -> None:
         assert "mcp-session-id" not in response.headers
 
 
+def test_every_request_may_come_on_an_event_loop_of_its_own() -> None:
+    site = asgi(Client.open("memory:", app=app), app)
+
+    async def once() -> int:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://localhost") as http:
+            return (await post(http)).status_code
+
+    assert [asyncio.run(once()) for _ in range(3)] == [200, 200, 200]
+
+
 def test_it_is_mounted_in_another_application() -> None:
     mounted = ask(lambda http: post(http, "/tools/mcp"), lambda site: Starlette(routes=[Mount("/tools", app=site)]))
 

@@ -32,9 +32,7 @@ class Site:
         self._path = path.rstrip("/") or "/"
         self._auth = auth
         self._security = None if hosts is None else _only(hosts)
-        self._manager: StreamableHTTPSessionManager | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._stop = asyncio.Event()
+        self._serving: _Serving | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -61,28 +59,20 @@ class Site:
         return scheme.lower() == "bearer" and same
 
     async def start(self) -> StreamableHTTPSessionManager:
-        """Begin to serve, if that was not done yet."""
-        if self._manager is None:
-            self._manager = manager = StreamableHTTPSessionManager(
-                self.server, stateless=True, security_settings=self._security
-            )
-            ready = asyncio.Event()
-
-            async def run() -> None:
-                async with manager.run():
-                    ready.set()
-                    await self._stop.wait()
-
-            self._running = asyncio.create_task(run())
-            self._ready = ready
-        await self._ready.wait()
-        return self._manager
+        """Begin to serve on this event loop, if that was not done yet. Functions may get a loop for each request."""
+        loop = asyncio.get_running_loop()
+        if self._serving is None or self._serving.loop is not loop:
+            manager = StreamableHTTPSessionManager(self.server, stateless=True, security_settings=self._security)
+            self._serving = _Serving(loop, manager)
+        await self._serving.ready.wait()
+        return self._serving.manager
 
     async def close(self) -> None:
         """End every call that is held open; runs go on."""
-        self._stop.set()
-        if self._running is not None:
-            await self._running
+        serving, self._serving = self._serving, None
+        if serving is not None and serving.loop is asyncio.get_running_loop():
+            serving.over.set()
+            await serving.task
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -91,6 +81,22 @@ class Site:
         await receive()
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Serving:
+    """The manager at work on one event loop, which it ends with."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, manager: StreamableHTTPSessionManager) -> None:
+        self.loop = loop
+        self.manager = manager
+        self.ready = asyncio.Event()
+        self.over = asyncio.Event()
+        self.task = loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with self.manager.run():
+            self.ready.set()
+            await self.over.wait()
 
 
 def _only(hosts: Sequence[str]) -> TransportSecuritySettings:
