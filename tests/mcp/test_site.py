@@ -71,6 +71,22 @@ def test_every_request_may_come_on_an_event_loop_of_its_own() -> None:
     assert [asyncio.run(once()) for _ in range(3)] == [200, 200, 200]
 
 
+def test_a_call_that_is_held_open_ends_with_the_server() -> None:
+    call = {**LIST, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": "nobody works"}}}
+
+    async def run() -> httpx.Response:
+        async with Client.open("memory:", app=app) as client:
+            site = asgi(client, app, wait=50)
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://localhost") as http:
+                held = asyncio.ensure_future(http.post("/mcp", json=call, headers=HEADERS))
+                while not (await client.search())[0]:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                await site.close()
+                return await held
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)).status_code in (200, 503)
+
+
 def test_it_is_mounted_in_another_application() -> None:
     mounted = ask(lambda http: post(http, "/tools/mcp"), lambda site: Starlette(routes=[Mount("/tools", app=site)]))
 

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from everstep.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 
 class Site:
@@ -49,8 +49,8 @@ class Site:
             answer = _problem(401, "a valid bearer token is needed", {"www-authenticate": "Bearer"})
             await answer(scope, receive, send)
             return
-        manager = await self.start()
-        await manager.handle_request(scope, receive, send)
+        serving = await self.start()
+        await serving.handle(scope, receive, send)
 
     def _may_pass(self, headers: Headers) -> bool:
         assert self._auth is not None
@@ -58,21 +58,20 @@ class Site:
         same = hmac.compare_digest(given.strip().encode(errors="replace"), self._auth.encode())
         return scheme.lower() == "bearer" and same
 
-    async def start(self) -> StreamableHTTPSessionManager:
+    async def start(self) -> _Serving:
         """Begin to serve on this event loop, if that was not done yet. Functions may get a loop for each request."""
         loop = asyncio.get_running_loop()
         if self._serving is None or self._serving.loop is not loop:
             manager = StreamableHTTPSessionManager(self.server, stateless=True, security_settings=self._security)
             self._serving = _Serving(loop, manager)
         await self._serving.ready.wait()
-        return self._serving.manager
+        return self._serving
 
     async def close(self) -> None:
         """End every call that is held open; runs go on."""
         serving, self._serving = self._serving, None
         if serving is not None and serving.loop is asyncio.get_running_loop():
-            serving.over.set()
-            await serving.task
+            await serving.stop()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -90,13 +89,45 @@ class _Serving:
         self.loop = loop
         self.manager = manager
         self.ready = asyncio.Event()
-        self.over = asyncio.Event()
-        self.task = loop.create_task(self._run())
+        self._over = asyncio.Event()
+        self._held: set[asyncio.Future[None]] = set()
+        self._task = loop.create_task(self._run())
 
     async def _run(self) -> None:
         async with self.manager.run():
             self.ready.set()
-            await self.over.wait()
+            await self._over.wait()
+
+    async def stop(self) -> None:
+        held = list(self._held)
+        for one in held:
+            one.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        self._over.set()
+        await self._task
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; one that is held open at the stop is ended in form."""
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        held = asyncio.ensure_future(self.manager.handle_request(scope, receive, sending))
+        self._held.add(held)
+        try:
+            await asyncio.wait([held])
+        finally:
+            self._held.discard(held)
+            held.cancel()
+        if not held.cancelled():
+            held.result()
+        elif begun:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await _problem(503, "the server goes down; what was started goes on")(scope, receive, send)
 
 
 def _only(hosts: Sequence[str]) -> TransportSecuritySettings:
