@@ -13,7 +13,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 from google.api_core import exceptions as cloud
 from google.auth import exceptions as auth
 from google.cloud.firestore_v1 import types

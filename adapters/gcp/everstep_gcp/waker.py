@@ -155,7 +155,7 @@ class CloudTasksWaker:
 
             try:
                 if self._host:
-                    import grpc  # type: ignore[import-untyped]
+                    import grpc
 
                     channel = grpc.aio.insecure_channel(self._host)
                     client = CloudTasksAsyncClient(transport=CloudTasksGrpcAsyncIOTransport(channel=channel))

@@ -183,6 +183,7 @@ class FunctionRig:
             secret="0123456789abcdef0123456789abcdef",
         )
         self.away = False
+        self.options: dict[str, Any] = {}
         self.verifier = Verifier((URL,), (ACCOUNT,), fetch=lambda _: certificates(keys))
         make: Callable[..., Any] = options.pop("make", handler)
         self._make = lambda: make(
@@ -202,7 +203,7 @@ class FunctionRig:
         self.function = self.target.function
 
     def open(self, app: App, project: str) -> Client:
-        store = Breakable(FirestoreStore(project), self)
+        store = Breakable(FirestoreStore(project, **self.options), self)
         waker = CloudTasksWaker(QUEUE, URL, ACCOUNT, host=self.dispatcher.host, clock=self.clock)
         client = Client(store, waker, app=app, clock=self.clock)  # type: ignore[arg-type]
         return client
