@@ -28,14 +28,15 @@ class Requests:
     """Makes envelopes; `learn` from the answers which versions tasks have.
 
     Args:
-        searches: whether to make searches too.
+        alone: whether each request is answered before the next is made; only then are there searches, and promises
+            with a parent, whose deadline a child takes over if it is there to be read.
         generation: how many requests until other ids are used, for what is settled has little left to show.
     """
 
-    def __init__(self, rng: random.Random, *, searches: bool = True, generation: int = 150) -> None:
+    def __init__(self, rng: random.Random, *, alone: bool = True, generation: int = 150) -> None:
         self.rng = rng
         self.made = 0
-        self._searches = searches
+        self._alone = alone
         self._generation = generation
         self._versions: dict[str, int] = {}
         self._held: list[str] = []
@@ -76,7 +77,7 @@ class Requests:
             (2, "schedule.create", self._schedule_create),
             (1, "schedule.delete", lambda: {"id": self._schedule()}),
         ]  # fmt: skip
-        if self._searches:
+        if self._alone:
             makers += [
                 (2, "promise.search", lambda: {"limit": pick((1, 3, 99)), "state": pick((None, "pending"))}),
                 (1, "task.search", lambda: {"limit": pick((2, 100)), "state": pick((None, "suspended", "fulfilled"))}),
@@ -102,7 +103,7 @@ class Requests:
         tags = dict(TARGET if targeted else pick(_TAGS))
         if self.rng.random() < 0.3:
             tags["resonate:branch"] = self._id()
-        if self.rng.random() < 0.15:
+        if self._alone and self.rng.random() < 0.15:
             tags["resonate:parent"] = self._id()
         if self.rng.random() < 0.1:
             tags["resonate:delay"] = pick((str(now + 200), "soon"))
