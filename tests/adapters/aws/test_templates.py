@@ -1,0 +1,292 @@
+"""The SAM templates: valid, least privileged, the same table as `create_table` makes, and a package that is small."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from moto import mock_aws
+
+from everstep import App, Context, current_step
+from everstep.client import Client
+from everstep.codec import Codec
+from everstep_aws import S3Blobs, handler
+from everstep_aws.calls import make_client
+from everstep_aws.deadletters import DeadLetters
+from everstep_aws.package import CannotPackage, package
+from everstep_aws.store import DynamoStore
+from everstep_aws.tables import table_definition
+from tests.components import requires_component
+from tools.components import sam
+
+from .cloud import QUEUE_ARN, Cloud, LambdaContext, Message
+from .emulators import CREDENTIALS, REGION, Inline, mocked_dynamodb, new_table
+from .faults import no_pause
+
+ROOT = Path(__file__).resolve().parents[3]
+TEMPLATES = sorted(path.parent for path in ROOT.glob("templates/*/aws/template.yaml"))
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads the short forms of CloudFormation's functions as `{name: argument}`."""
+
+
+def _function(loader: Any, name: str, node: Any) -> Any:
+    match node:
+        case yaml.ScalarNode():
+            return {name: loader.construct_scalar(node)}
+        case yaml.SequenceNode():
+            return {name: loader.construct_sequence(node, deep=True)}
+    return {name: loader.construct_mapping(node, deep=True)}
+
+
+_Loader.add_multi_constructor("!", _function)
+
+
+def template(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.load((folder / "template.yaml").read_text(), _Loader)  # noqa: S506
+    return loaded
+
+
+def test_every_template_is_there_and_they_differ_in_nothing() -> None:
+    assert {folder.parent.name for folder in TEMPLATES} >= {"countdown", "chess"}
+    assert len({(folder / "template.yaml").read_text() for folder in TEMPLATES}) == 1
+
+
+def test_the_template_makes_the_table_that_the_code_makes() -> None:
+    properties = template(TEMPLATES[0])["Resources"]["Table"]["Properties"]
+    assert {**properties, "TableName": "t"} == {**table_definition("t"), "SSESpecification": {"SSEEnabled": True}}
+
+
+def test_more_receives_than_deaths_and_a_visibility_beyond_the_timeout() -> None:
+    """Rule W9."""
+    made = template(TEMPLATES[0])
+    queue = made["Resources"]["Wakes"]["Properties"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] > App("a").max_deaths + 1
+    assert queue["MessageRetentionPeriod"] == 14 * 86_400
+    parameters = made["Parameters"]
+    assert parameters["Visibility"]["Default"] == parameters["FunctionTimeout"]["Default"] + 30
+
+
+def statements(role: str) -> list[dict[str, Any]]:
+    policies = template(TEMPLATES[0])["Resources"][role]["Properties"]["Policies"]
+    whole = [one["If"][1] if "If" in one else one for one in policies]
+    return [statement for policy in whole for statement in policy["PolicyDocument"]["Statement"]]
+
+
+def actions(role: str) -> set[str]:
+    return {
+        action
+        for statement in statements(role)
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+
+
+@pytest.mark.parametrize("role", ["FunctionRole", "DeadLettersRole", "SchedulerRole"])
+def test_policies_name_actions_and_resources(role: str) -> None:
+    for statement in statements(role):
+        assert statement["Effect"] == "Allow"
+        assert not any("*" in action for action in statement["Action"])
+        for resource in statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]:
+            assert set(resource) <= {"GetAtt", "Sub"}, "a resource of this stack"
+            text = str(next(iter(resource.values())))
+            # Schedules and objects are named at run time: a wildcard stands for their names alone, below our prefix.
+            assert "*" not in text or re.search(r"(/everstep-\*|/everstep/\*)$", text), text
+
+
+class Seen:
+    """The IAM actions of every request that leaves."""
+
+    def __init__(self) -> None:
+        self.actions: set[str] = set()
+
+    def watch(self, client: Any) -> Any:
+        client.meta.events.register("before-call", self._note)
+        return client
+
+    def _note(self, model: Any, params: Any, **_: Any) -> None:
+        service = str(model.service_model.service_id).lower()
+        if model.name != "TransactWriteItems":
+            self.actions.add(f"{service}:{model.name}")
+            return
+        for action in json.loads(params["body"])["TransactItems"]:
+            (kind,) = action
+            self.actions.add(f"dynamodb:{kind}Item")
+
+
+@pytest.fixture
+def mocked() -> Iterator[None]:
+    with mock_aws():
+        yield
+
+
+BY_LAMBDA = {
+    *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
+    *("logs:CreateLogStream", "logs:PutLogEvents"),
+}
+BY_SCHEDULER = {"iam:PassRole"}
+
+
+@pytest.mark.usefixtures("mocked")
+def test_the_function_calls_what_its_policy_allows_and_nothing_is_allowed_that_it_never_calls() -> None:
+    seen, cloud = Seen(), Cloud()
+    s3 = seen.watch(make_client("s3", region=REGION))
+    make_client("s3", region=REGION).create_bucket(Bucket="payloads")
+    blobs = S3Blobs("payloads", caller=Inline(lambda: s3, "the bucket"))
+    app = App("policy", retention=60, codec=Codec(blobs=blobs, limit=100_000))
+
+    @app.step
+    def fail_once() -> int:
+        if current_step().attempt == 1:
+            raise ValueError("once")
+        return 1
+
+    @app.workflow
+    async def one(ctx: Context, n: int) -> int:
+        return n
+
+    @app.workflow
+    async def loop(ctx: Context, n: int) -> Any:
+        await ctx.run(fail_once)
+        await asyncio.gather(ctx.rpc(one, 1), ctx.rpc(one, 2), ctx.promise(timeout=3600))
+        await ctx.sleep(7200)
+        return ctx.continue_as_new(n - 1) if n else "x" * 300_000
+
+    dynamodb = seen.watch(make_client("dynamodb", region=REGION))
+    table = new_table(mocked_dynamodb())
+    store = DynamoStore(table, caller=Inline(lambda: dynamodb, "the table"))
+    waker = cloud.waker()
+    for caller in (waker._sqs, waker._scheduler):
+        seen.watch(caller.client)
+    client = Client(store, waker, app=app, clock=cloud.clock)
+    function = handler(app, client=client)
+
+    async def deliver(message: Message) -> bool:
+        answer = await function.answer({"Records": [message.record(QUEUE_ARN)]}, LambdaContext())
+        return bool(answer == {"batchItemFailures": []})
+
+    async def story() -> None:
+        await function.answer({"workflow": "loop", "args": [1], "id": "l"}, LambdaContext())
+        await cloud.run(cloud.clock.now() + 30_000, deliver)
+        await client.resolve("l.4", 1)
+        await cloud.run(cloud.clock.now() + 7_260_000, deliver)
+        assert (await client.get("l")).generation == 2
+        await client.resolve("l.g2.4", 1)
+        await cloud.run(cloud.clock.now() + 7_260_000, deliver)
+        assert len(await client.handle("l").result(0)) == 300_000
+        await client.search(roots=False, state="resolved")
+        cloud.clock.advance(600_000)
+        assert (await function.answer({"everstep": "sweep"}, LambdaContext()))["purged"] > 0
+
+    asyncio.run(story())
+    assert seen.actions == actions("FunctionRole") - BY_LAMBDA - BY_SCHEDULER
+
+
+@pytest.mark.usefixtures("mocked")
+def test_the_dead_letter_consumer_calls_what_its_policy_allows() -> None:
+    seen, cloud, app = Seen(), Cloud(), App("dead")
+
+    @app.workflow
+    async def waits(ctx: Context) -> Any:
+        return await ctx.promise()
+
+    dynamodb = seen.watch(make_client("dynamodb", region=REGION))
+    store = DynamoStore(new_table(mocked_dynamodb()), caller=Inline(lambda: dynamodb, "the table", pause=no_pause))
+    client = Client(store, cloud.waker(), app=app, clock=cloud.clock)
+
+    async def story() -> None:
+        await client.start(waits, id="w")
+        await client.start(waits, id="limited", timeout=86_400)
+        seen.actions.clear()
+        dead = DeadLetters(Client(store, client.waker, clock=cloud.clock))
+        for id in ("w", "limited"):
+            record = Message("m", f'{{"id":"{id}","version":0}}', {}, 0).record(QUEUE_ARN)
+            assert await dead.answer({"Records": [record]}, LambdaContext()) == {"batchItemFailures": []}
+
+    asyncio.run(story())
+    assert seen.actions <= actions("DeadLettersRole")
+    assert {"dynamodb:GetItem", "dynamodb:PutItem"} <= seen.actions
+
+
+# The tools.
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The countdown as `everstep new` leaves it, with its package."""
+    requires_component("click", hint="pip install 'everstep[dev]'")
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    new = [sys.executable, "-m", "everstep.cli", "new", "countdown", str(folder), "--platform", "aws"]
+    subprocess.run(new, check=True, capture_output=True)
+    assert {"README.md", "deploy.sh", "function.py", "teardown.sh", "template.yaml"} == set(os.listdir(folder / "aws"))
+    package(folder / "aws" / "build", folder)
+    (folder / "aws" / "function.py").rename(folder / "aws" / "build" / "function.py")
+    return folder / "aws"
+
+
+def test_the_package_is_small_and_whole(built: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "package.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((built / "build").rglob("*")):
+            archive.write(path, path.relative_to(built / "build"))
+    assert (tmp_path / "package.zip").stat().st_size < 1_000_000
+    held = {path.name for path in (built / "build").iterdir()}
+    assert held >= {"everstep", "everstep_aws", "mangum", "starlette", "app.py", "function.py"}
+    assert held & {"boto3", "botocore", "everstep_gcp"} == set()
+    # Nothing but the package and the standard library: everything else that is needed must be in it.
+    code = (
+        "import sys; sys.path = [sys.argv[1], *[p for p in sys.path if 'packages' not in p]]\n"
+        "import function, everstep_aws.web, everstep.http.application; print(function.handler.app.name)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(built / "build")], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "countdown", done.stderr
+
+
+def test_a_package_that_is_not_there_or_compiled_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CannotPackage, match="nowhere-to-be-found"):
+        package(tmp_path / "a", extra=["nowhere_to_be.found"])
+    with pytest.raises(CannotPackage, match=r"cryptography has compiled files|cffi has compiled files"):
+        package(tmp_path / "b", extra=["cryptography"])
+
+
+def command(folder: Path, *words: str | Path) -> str:
+    environment = {**os.environ, **CREDENTIALS, "SAM_CLI_TELEMETRY": "0"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        [str(word) for word in words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_template_passes_every_check_and_builds(built: Path) -> None:
+    tools = sam.find()
+    requires_component("sam", present=tools is not None, hint=sam.HINT)
+    assert tools is not None
+    assert "valid SAM Template" in command(built, tools.sam, "validate")
+    assert "valid SAM Template" in command(built, tools.sam, "validate", "--lint")
+    command(built, tools.cfn_lint, "template.yaml")
+    runtime = f"Runtime=python3.{sys.version_info.minor}"
+    assert "Build Succeeded" in command(built, tools.sam, "build", "--parameter-overrides", runtime)
+    assert (built / ".aws-sam" / "build" / "Function" / "everstep_aws").is_dir()
+
+
+@pytest.mark.parametrize("folder", TEMPLATES, ids=lambda folder: folder.parent.name)
+def test_the_scripts_are_shell_and_name_their_stack(folder: Path) -> None:
+    for script in ("deploy.sh", "teardown.sh"):
+        subprocess.run(["sh", "-n", str(folder / script)], check=True)
+        assert folder.parent.name in (folder / script).read_text()
+        assert os.access(folder / script, os.X_OK)
+
+
