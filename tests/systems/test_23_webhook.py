@@ -79,7 +79,7 @@ def site(client: Client) -> Starlette:
 
     async def status(request: Request) -> Response:
         view = await client.get(f"webhook/{request.path_params['id']}")
-        return JSONResponse({"status": "processing" if view.state == "pending" else "done", "value": view.value})
+        return JSONResponse({"state": "processing" if view.state == "pending" else "done", "value": view.value})
 
     return Starlette(routes=[Route("/webhook", hook, methods=["POST"]), Route("/webhook/{id}", status)])
 
@@ -102,8 +102,10 @@ def test_ten_deliveries_at_once_are_one_charge(tmp_path: Path) -> None:
             answers = await asyncio.gather(*[deliver(http, EVENT) for _ in range(10)])
             assert {(one.status_code, one.json()["run"]) for one in answers} == {(200, "webhook/evt_1")}
             done = await settled(http, "/webhook/evt_1", state="processing")
-            assert done == {"status": "done", "value": "charge of 4200"}
-            assert (await deliver(http, {**EVENT, "attempt": 2})).status_code == 200, "a delivery that says more attaches"
+            assert done == {"state": "done", "value": "charge of 4200"}
+            assert (await deliver(http, {**EVENT, "attempt": 2})).status_code == 200, (
+                "a delivery that says more attaches"
+            )
 
     asyncio.run(story())
     assert world.order() == STEPS
@@ -116,7 +118,7 @@ def test_before_it_is_done_it_is_processing(tmp_path: Path) -> None:
     async def story() -> None:
         async with called(app, tmp_path, site, works=False) as http:
             assert (await deliver(http, EVENT)).status_code == 200
-            assert (await http.get("/webhook/evt_1")).json() == {"status": "processing", "value": None}
+            assert (await http.get("/webhook/evt_1")).json() == {"state": "processing", "value": None}
 
     asyncio.run(story())
 

@@ -8,12 +8,14 @@ The requests are those of botocore, so a parameter it does not know never gets h
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache
 from itertools import count
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from everstep.clock import VirtualClock
@@ -21,7 +23,7 @@ from everstep.errors import WakerError
 from everstep_aws.calls import Caller, make_client
 from everstep_aws.waker import SqsWaker
 
-from .emulators import REGION
+from .emulators import CREDENTIALS, REGION
 from .faults import answer, no_pause
 
 ACCOUNT = "123456789012"
@@ -184,7 +186,8 @@ class Cloud:
 
 @cache
 def _client(service: str) -> Any:
-    client = make_client(service, region=REGION)
+    with patch.dict(os.environ, CREDENTIALS):
+        client = make_client(service, region=REGION)
 
     def carry_out(request: Any, **_: Any) -> Any:
         cloud, url = _here[0], urlsplit(request.url)

@@ -36,8 +36,7 @@ ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "a token of the test"
 # No setting lowers the tick of its Scheduler.
 _START = (
-    "import ministack.services.scheduler as s; s._SCHEDULE_TICK_INTERVAL = 0.5\n"
-    "from ministack.app import main; main()"
+    "import ministack.services.scheduler as s; s._SCHEDULE_TICK_INTERVAL = 0.5\nfrom ministack.app import main; main()"
 )
 
 

@@ -54,7 +54,7 @@ _Loader.add_multi_constructor("!", _function)
 
 
 def template(folder: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.load((folder / "template.yaml").read_text(), _Loader)  # noqa: S506
+    loaded: dict[str, Any] = yaml.load((folder / "template.yaml").read_text(), _Loader)
     return loaded
 
 
@@ -288,5 +288,3 @@ def test_the_scripts_are_shell_and_name_their_stack(folder: Path) -> None:
         subprocess.run(["sh", "-n", str(folder / script)], check=True)
         assert folder.parent.name in (folder / script).read_text()
         assert os.access(folder / script, os.X_OK)
-
-
