@@ -15,7 +15,6 @@ import pkgutil
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -123,6 +122,8 @@ def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | Non
 
 def virtualenv(name: str, requirements: Sequence[str]) -> Path:
     """The interpreter of a virtual environment with these requirements, apart from ours. Raises Missing."""
+    import venv  # not everywhere: no Python in a browser or a Worker has it
+
     definition = [sys.version.split()[0], *requirements]
 
     def build(where: Path) -> None:
