@@ -51,6 +51,7 @@ class Host:
         tell: is told of what happens: `acquired`, `replayed`, `step`, `failed`, `suspended`, `settled`, `halted`, ...
         tells_steps: whether it wants to hear of each step.
         messages: how workers and listeners that are no Apps of ours get their messages; by default they are pushed.
+        dead: tells of a holder's pid that it is certainly dead, where the platform lets one know.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Host:
         tell: Tell | None = None,
         tells_steps: bool = False,
         messages: Deliver | None = None,
+        dead: Callable[[str], bool] | None = None,
     ) -> None:
         self.app = app
         self.client = client
@@ -89,6 +91,7 @@ class Host:
             cache=cache,
             tell=tell,
             tells_steps=tells_steps,
+            dead=dead,
         )
 
     async def deliver(

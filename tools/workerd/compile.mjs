@@ -2,7 +2,7 @@
 //
 //   node compile.mjs in.zip out.zip library /lib/python314.zip    x.py becomes x.pyc: a zip to import from
 //   node compile.mjs in.zip out.zip cache /session/metadata       x.py stays, its code goes to __pycache__ beside it
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { loadPyodide } from "pyodide";
 
 const SCRIPT = `
@@ -35,7 +35,7 @@ export async function compile(pyodide, source, how, root) {
   return pyodide.FS.readFile("/out.zip");
 }
 
-if (process.argv[1] === import.meta.filename) {
+if (realpathSync(process.argv[1]) === import.meta.filename) {
   const [from, to, how, root] = process.argv.slice(2);
   writeFileSync(to, await compile(await loadPyodide(), readFileSync(from), how, root));
 }

@@ -1,8 +1,15 @@
-"""Everstep on Cloudflare Python Workers, with one Durable Object per origin as the store and its alarm as the waker.
+"""Everstep on Cloudflare Python Workers: a Durable Object for each run is its store, and the object's alarm its waker.
 
-Not implemented yet: the package reserves the name and the place. See README.md beside this folder.
+from everstep_cloudflare import handler
+from app import app
+
+Default, Run, Index = handler(app)
 """
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .auth import access, everybody
+from .handler import Worker, handler
+from .store import AlarmWaker, DurableObjectStore
+
+__all__ = ["handler", "Worker", "access", "everybody", "DurableObjectStore", "AlarmWaker"]

@@ -21,16 +21,17 @@ Subject = TypeVar("Subject", bound=_Closes)
 def case(test: Callable[[Any, Subject], Awaitable[None]]) -> Callable[[Any], None]:
     """Make `async def test_x(self, subject)` a plain test that opens a fresh subject by `self.open()` and closes it."""
 
+    async def scenario(self: _Opens) -> None:
+        subject = await self.open()
+        try:
+            await test(self, subject)
+        finally:
+            await subject.close()
+
     def run(self: _Opens) -> None:
-        async def scenario() -> None:
-            subject = await self.open()
-            try:
-                await test(self, subject)
-            finally:
-                await subject.close()
+        asyncio.run(scenario(self))
 
-        asyncio.run(scenario())
-
+    run.scenario = scenario  # type: ignore[attr-defined]  # for a platform whose loop is running already
     # Not functools.wraps: pytest follows __wrapped__ and would look for a fixture called like the second parameter.
     run.__name__, run.__qualname__, run.__doc__ = test.__name__, test.__qualname__, test.__doc__
     return run

@@ -1,0 +1,68 @@
+"""SIGKILL at twenty moments: whatever workerd was doing, every run finishes, nothing is lost and nothing is doubled.
+
+Each life starts runs of its own beside those that the lives before left behind, and is killed somewhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+
+from .conftest import runs
+from .worker import Worker
+
+pytestmark = pytest.mark.xdist_group("workerd")
+
+MOMENTS = 20
+
+
+def begin(worker: Worker, life: int) -> list[tuple[str, object]]:
+    """Start what this life starts, and what comes of it."""
+    started: list[tuple[str, object]] = []
+    for workflow, args, value in (
+        ("countdown", [3, 0.05], "counted down from 3"),
+        ("fan", [4], [0, 1, 4, 9]),
+        ("failing", [1], "attempt 2"),
+    ):
+        id = f"{workflow}-{life}"
+        worker.post(f"/workflows/{workflow}", {"id": id, "args": args})
+        started.append((id, value))
+    return started
+
+
+@pytest.mark.parametrize("steps", [None, 1], ids=["until blocked", "step by step"])
+def test_every_run_survives(tmp_path: Path, steps: int | None, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(17)
+    moments = [0.6 * n / MOMENTS for n in range(MOMENTS // 2)]
+    rng.shuffle(moments)
+    expected: list[tuple[str, object]] = []
+    worker = runs(tmp_path, steps, start=False)
+    for life, moment in enumerate(moments):
+        with worker.start():
+            expected += begin(worker, life)
+            time.sleep(moment)
+    with worker.start():
+        for id, value in expected:
+            assert worker.result(id) == value
+        noted = Counter((id, text) for id, text in worker.get("/notes/"))
+        for life in range(len(moments)):
+            assert _once(worker, f"countdown-{life}.") == ["3", "2", "1", "Done"]
+            assert sorted(_once(worker, f"fan-{life}.")) == [f"square {n}" for n in range(4)]
+        counts = Counter(noted.values())
+        with contextlib.suppress(URLError):
+            assert worker.post("/cdn-cgi/handler/scheduled") == {"outcome": "ok"}
+    with capsys.disabled():
+        print(f"\n{len(moments)} kills: {len(expected)} runs finished; steps by how often they ran: {dict(counts)}")
+    # A step under way at the moment of death runs again, and none more often than there were deaths in it.
+    assert sum(times - 1 for times in noted.values()) <= 3 * len(moments)
+
+
+def _once(worker: Worker, prefix: str) -> list[str]:
+    """What the steps of a run did, a repetition of the same step left out; the order is that of the run."""
+    return list(dict.fromkeys(text for _, text in worker.get(f"/notes/{prefix}")))
