@@ -128,7 +128,7 @@ def test_an_alarm_that_comes_early_or_twice_is_harmless(worker: Worker) -> None:
     assert notes(worker, "early.") == ["2", "1", "Done"]
 
 
-def test_b1_an_iteration_writes_three_rows_and_one_alarm(worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_b1_an_iteration_writes_three_rows_and_an_alarm(worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
     def counted(id: str, count: int) -> tuple[int, int]:
         before = worker.get("/counted")
         start(worker, "countdown", id, count, 0.03)
@@ -143,7 +143,8 @@ def test_b1_an_iteration_writes_three_rows_and_one_alarm(worker: Worker, capsys:
         print(
             f"\nrows: {rows} an iteration, and {alarms} alarms; {few[0] - 3 * rows:.0f} beside, the index's with them"
         )
-    assert (rows, alarms) == (3, 1)
+    assert rows == 3
+    assert alarms <= 1, "an iteration that came due before the alarm ended needs none"
     assert few[0] - 3 * rows <= 20
 
 
