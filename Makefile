@@ -11,7 +11,7 @@ COUNT ?= 0
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format simulate soak bench docs wheel clean
+.PHONY: help setup demo test test-fast check format simulate soak bench docs wheel installed clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ docs: setup ## execute every snippet of the documentation
 wheel: setup ## build the wheel into dist/
 	rm -rf dist
 	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+installed: setup ## the wheel in clean environments, each with one extra alone; ARGS=--tests for their tests too
+	$(RUN) tools/installed.py $(ARGS)
 
 clean: ## environments, caches, build artefacts
 	rm -rf $(VENV) .venvs .venv.lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
