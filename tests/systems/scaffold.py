@@ -194,10 +194,10 @@ def serve_process(
     folder: Path,
     until: tuple[str, int],
     kill_at: tuple[str, int] | None = None,
-    member: str | None = None,
+    concurrency: int = 16,
 ) -> Ended:
     """Serve everything there is in `folder/store.db`, until a run has settled and an effect happened so often."""
-    return _process(program, folder, until=until, kill_at=kill_at, member=member)
+    return _process(program, folder, until=until, kill_at=kill_at, concurrency=concurrency)
 
 
 def _process(program: str, folder: Path, **order: Any) -> Ended:

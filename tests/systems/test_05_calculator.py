@@ -8,18 +8,17 @@ import asyncio
 import operator
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from everstep import App, Context, Runtime
+from everstep import App, Client, Context, Runtime
 from everstep.testing import Simulation
 from everstep.testing.simulation import Mode
 from everstep.testing.world import Event
 from tests.systems.scaffold import World, did, serve_process, survives
-from tests.systems.web import until
 
 app = App("exp")
 ops = App("ops")
@@ -108,21 +107,19 @@ def test_what_is_no_expression_is_refused(text: str) -> None:
 
 
 def test_the_right_side_killed_after_the_left_is_done_repeats_no_left_one(tmp_path: Path) -> None:
+    """One worker takes one task at a time, oldest first, so that the right side's 4 comes last; there it is killed."""
     world = World(tmp_path, {"literal 4": ["kill-before"]})
 
     async def story() -> int:
-        app.provide(world)
-        ops.provide(world)
         url = f"sqlite:///{tmp_path / 'store.db'}"
-        async with AsyncExitStack() as stack:
-            left = await stack.enter_async_context(working(app, url, "lhs"))
-            await stack.enter_async_context(working(ops, url))
-            handle = await left.client.start(evaluate, parse(MINUS_THREE), id="e")
-            ended = await asyncio.to_thread(serve_process, __name__, folder=tmp_path, until=("never", 1), member="rhs")
-            assert ended.killed
-            await until(lambda: world.count("operator +"))
-            await stack.enter_async_context(working(app, url, "rhs"))
-            return await handle.result(timeout=60)
+        async with Client.open(url, app=app) as client:
+            await client.start(evaluate, parse(MINUS_THREE), id="e")
+        killed = await asyncio.to_thread(serve_process, __name__, folder=tmp_path, until=("never", 1), concurrency=1)
+        assert killed.killed
+        assert world.order() == ["literal 1", "literal 2", "literal 3"]
+        app.provide(ops.provide(World(tmp_path, {})))
+        async with working(ops, url), working(app, url, "lhs"), working(app, url, "rhs") as right:
+            return await right.client.handle("e").result(timeout=60)
 
     assert asyncio.run(story()) == -3
     assert world.counts() == {**{f"literal {n}": 1 for n in (1, 2, 3, 4)}, **{f"operator {s}": 1 for s in "+-*"}}

@@ -192,6 +192,23 @@ def test_over_http_a_service_killed_in_the_chain_and_a_route_that_is_posted_agai
     assert world.counts() == dict.fromkeys("abc", 1)
 
 
+def test_over_http_each_shape(tmp_path: Path) -> None:
+    world = provide(World(tmp_path))
+
+    async def story() -> None:
+        async with called(gateway, tmp_path, site) as http, serving(tmp_path, "abcdefghi"):
+            for route in ROUTES:
+                assert (await http.post(f"/{route}")).status_code == 202
+            for route in ("await-chain", "fan-out-workflow"):
+                assert (await settled(http, f"/{route}"))["value"] == 3
+            second = (await settled(http, "/detached-chain"))["value"]
+            third = (await settled(http, f"/{second}"))["value"]
+            assert (await settled(http, f"/{third}"))["value"] == 3
+
+    asyncio.run(story())
+    assert world.counts() == dict.fromkeys("abcdefghi", 1)
+
+
 def test_it_survives_a_crash_at_every_point() -> None:
     provide(World())
     options: dict[str, Any] = {"others": OTHERS, "modes": ("queue",), "steps_per_invocation": None}
