@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import types
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from typing import Any
 from .errors import DecodeError, Failed, NotSerializable
 from .plain import plain
 
-__all__ = ["ROOM", "describe", "rebuild"]
+__all__ = ["ROOM", "describe", "place", "rebuild"]
 
 ROOM = 64 * 1024
 _LONGEST_MESSAGE = 16 * 1024
@@ -85,6 +86,22 @@ def describe(exc: BaseException, room: int = ROOM) -> dict[str, Any]:
 
 _type_name: Any = vars(type)["__name__"].__get__  # past any metaclass
 _args_of: Any = vars(BaseException)["args"].__get__
+
+
+_OURS = os.path.dirname(__file__) + os.sep
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
+def place(exc: BaseException) -> str:
+    """Where an exception was raised, as far as it is the user's own code: `app.py:31`; "" where that is not known."""
+    found = ""
+    trace = exc.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith((_OURS, _LIBRARY, "<")):
+            found = f"{os.path.basename(file)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
 
 
 def _describe(exc: BaseException, room: _Room, depth: int) -> dict[str, Any]:

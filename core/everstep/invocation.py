@@ -496,7 +496,8 @@ class Invocation:
         done = fulfill(holding.record, holding.now(), holding.task.version, state, payload)
         await holding.write(done)
         body.drop()
-        self.driver.tell("settled", self.id, state=state.value)
+        failed = {} if outcome.state is State.RESOLVED else _told(outcome.value)
+        self.driver.tell("settled", self.id, state=state.value, **failed)
         if holding.record.callbacks or holding.record.listeners:
             await self.driver.service.drain(self.id)
         return None
@@ -531,3 +532,10 @@ async def all_of(work: list[Any]) -> list[Any]:
         if isinstance(result, BaseException):
             raise result
     return results
+
+
+def _told(error: BaseException) -> dict[str, str]:
+    """A failure in a few words, for whoever listens."""
+    from .failures import describe, place
+
+    return {"error": f"{type(error).__name__}: {describe(error, 2000)['message']}"[:200], "place": place(error)}

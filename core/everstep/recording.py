@@ -272,7 +272,13 @@ class Recorder:
         self.revs[op.key] = record.rev
         self.loose[op.key] = record._replace(param=op.param)
         self._holding.driver.tell(
-            "failed", op.key, name=op.name, attempt=attempt, error=outcome.error, delay=outcome.delay
+            "failed",
+            op.key,
+            name=op.name,
+            attempt=attempt,
+            error=outcome.error,
+            place=outcome.place,
+            delay=outcome.delay,
         )
         return now + outcome.delay
 

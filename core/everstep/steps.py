@@ -58,6 +58,7 @@ class FailedForNow(NamedTuple):
 
     delay: int
     error: str
+    place: str = ""
 
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
@@ -138,6 +139,6 @@ def _failed(codec: Codec, error: BaseException, attempt: int, retry: Retry) -> O
     delay = retry.delay_after(attempt, error)
     if delay is None:
         return FailedForGood(codec.encode_error(error))
-    from .failures import describe
+    from .failures import describe, place
 
-    return FailedForNow(delay, f"{type(error).__name__}: {describe(error)['message']}"[:200])
+    return FailedForNow(delay, f"{type(error).__name__}: {describe(error)['message']}"[:200], place(error))

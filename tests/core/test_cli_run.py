@@ -197,3 +197,15 @@ def test_other_work_under_the_same_id_is_refused_unless_one_attaches(cli: Cli) -
 
     assert "other work" in cli("run", cli.app, "countdown", "2", "--id", "c1", code=2).err
     assert cli("run", cli.app, "countdown", "2", "--id", "c1", "--attach").out == '"liftoff"\n'
+
+
+def test_a_failure_names_the_line_it_comes_from(cli: Cli) -> None:
+    Path("mine.py").write_text(
+        "from everstep import App, Retry\napp = App('mine')\n\n"
+        "@app.step(retry=Retry(attempts=2, first=0.001))\ndef step():\n    raise KeyError('inner')\n\n"
+        "@app.workflow\nasync def outer(ctx):\n    await ctx.run(step)\n"
+    )
+    done = cli("run", "mine:app", "outer", "--id", "m1", code=1)
+
+    assert "attempt 1 failed: KeyError: 'inner' (mine.py:6)" in done.err
+    assert "failed: KeyError: 'inner' (mine.py:10)" in done.err.splitlines()[-1]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from everstep.codec import Codec
 from everstep.errors import Conflict, Failed, NondeterminismError
-from everstep.failures import describe, rebuild
+from everstep.failures import describe, place, rebuild
 
 
 class CardDeclined(Exception):
@@ -498,3 +498,20 @@ def test_what_others_reject_with() -> None:
 def test_each_rebuilt_exception_is_new() -> None:
     data = describe(ValueError("x"))
     assert rebuild(data) is not rebuild(data)
+
+
+def test_the_place_of_a_failure_is_the_last_line_of_the_users_own() -> None:
+    def in_the_library() -> None:
+        json.loads("{")
+
+    def in_everstep() -> None:
+        Codec().encode(object())
+
+    def here() -> None:
+        raise ValueError("here")
+
+    for fails in (in_the_library, in_everstep, here):
+        with pytest.raises(Exception) as caught:
+            fails()
+        assert place(caught.value) == f"test_failures.py:{fails.__code__.co_firstlineno + 1}"
+    assert place(ValueError("never raised")) == ""

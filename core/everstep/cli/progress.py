@@ -44,6 +44,8 @@ class Progress:
         self._steps: dict[str, tuple[str, int, int]] = {}
         self._replayed: set[str] = set()
         self._announced: dict[str, Any] = {}
+        self.places: dict[str, str] = {}
+        """Where runs that failed here did so."""
         self.on_waiting: Callable[[list[str]], None] | None = None
 
     def __enter__(self) -> Progress:
@@ -89,6 +91,8 @@ class Progress:
                 self.say(f"{mark} {id} {name}  {span(event.at - began)}{again}", "" if ok else "red")
             case "failed":
                 self._failed(event)
+            case "settled":
+                self.places[id] = detail.get("place", "")
             case "suspended":
                 self._suspended(id, detail)
             case "continued":
@@ -121,6 +125,8 @@ class Progress:
         name, _, attempt = self._steps.pop(id, (detail.get("name", ""), event.at, detail.get("attempt", 1)))
         delay = detail.get("delay")
         text = f"✗ {id} {name}: attempt {attempt} failed: {detail.get('error', '')}"
+        if detail.get("place"):
+            text += f" ({detail['place']})"
         if delay is not None:
             text += f"; again in {span(delay)}"
         self.say(text, "yellow")

@@ -71,7 +71,8 @@ async def run(
             except asyncio.CancelledError:
                 progress.say(f"stopped; the run is kept, to go on: {resume}", "yellow")
                 raise
-        return await finish(client, handle.id, console, as_json=as_json)
+        place = progress.places.get(handle.id, "")
+        return await finish(client, handle.id, console, as_json=as_json, place=place)
 
 
 class _Hints:
@@ -106,8 +107,8 @@ class _Hints:
                     self._progress.say(f"  to settle it: everstep resolve {_quoted(id)} VALUE", "bright_black")
 
 
-async def finish(client: Client, id: str, console: Console, *, as_json: bool) -> int:
-    """Print what became of a run, and return its exit code."""
+async def finish(client: Client, id: str, console: Console, *, as_json: bool, place: str = "") -> int:
+    """Print what became of a run, and where it failed if that is known, and return its exit code."""
     view = await client.get(id)
     if as_json:
         print_json(view.to_dict())
@@ -117,7 +118,8 @@ async def finish(client: Client, id: str, console: Console, *, as_json: bool) ->
         reason = clean(view.reason or "by hand")
         console.print(f"halted: {reason}; everstep continue {_quoted(id)} lets it go on", style="magenta", markup=False)
     elif not view.pending and view.state != "resolved":
-        console.print(f"{view.word}: {outcome(view, 2000)}", style="red", markup=False)
+        at = f" ({place})" if place else ""
+        console.print(f"{view.word}: {outcome(view, 2000)}{at}", style="red", markup=False)
     return code_of(view)
 
 

@@ -178,9 +178,9 @@ class EventLog:
         match event.kind:
             case "settled":
                 ok = event.detail.get("state") == "resolved"
-                text, style = ("done", "green") if ok else (str(event.detail.get("state")), "red")
+                text, style = ("done", "green") if ok else (_failure(event), "red")
             case "failed":
-                text, style = f"{event.detail.get('name')} failed: {event.detail.get('error')}", "yellow"
+                text, style = f"{event.detail.get('name')} failed: {_failure(event)}", "yellow"
             case "halted":
                 text, style = f"halted: {event.detail.get('reason')}", "magenta"
             case "trouble":
@@ -188,3 +188,9 @@ class EventLog:
             case _:
                 return
         self._console.print(f"{moment(event.at, event.at)} {clean(event.id)} {clean(text)}", style=style, markup=False)
+
+
+def _failure(event: Event) -> str:
+    detail = event.detail
+    text = str(detail.get("error") or detail.get("state"))
+    return f"{text} ({detail['place']})" if detail.get("place") else text
