@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from everstep import kernel
 from everstep.cron import next_cron
+from everstep.ids import origin_of
 from everstep.kernel import Entity, internal, schedules
 from everstep.promise import Kind, Record, Row, project, schedule_row, to_row
 from everstep.protocol import Reply
@@ -103,8 +104,10 @@ def steps(state: State, now: int) -> Iterator[State]:
         for id in shown.callbacks:
             awaiter = state.entities.get(id)
             woken = internal.resume(awaiter if isinstance(awaiter, Record) else None, record.id, now).record
-            if woken is not None:
-                yield state.having(woken)
+            told = internal.drained(shown, (id,), ())
+            yield state.having(told) if woken is None else state.having(told, woken)
+            if woken is not None and origin_of(id) != origin_of(record.id):
+                yield state.having(woken)  # no commit holds both, and who comes next tells it again
 
 
 def at_rest(state: State, now: int) -> State:

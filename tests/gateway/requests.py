@@ -30,13 +30,15 @@ class Requests:
     Args:
         alone: whether each request is answered before the next is made; only then are there searches, and promises
             with a parent, whose deadline a child takes over if it is there to be read.
+        deletes: whether schedules are deleted too; without the store's guards, of two deletions at once both find one.
         generation: how many requests until other ids are used, for what is settled has little left to show.
     """
 
-    def __init__(self, rng: random.Random, *, alone: bool = True, generation: int = 150) -> None:
+    def __init__(self, rng: random.Random, *, alone: bool = True, deletes: bool = True, generation: int = 150) -> None:
         self.rng = rng
         self.made = 0
         self._alone = alone
+        self._deletes = deletes
         self._generation = generation
         self._versions: dict[str, int] = {}
         self._held: list[str] = []
@@ -75,7 +77,7 @@ class Requests:
             (3, "task.continue", lambda: {"id": pick((id, held))}),
             (1, "schedule.get", lambda: {"id": self._schedule()}),
             (2, "schedule.create", self._schedule_create),
-            (1, "schedule.delete", lambda: {"id": self._schedule()}),
+            (int(self._deletes), "schedule.delete", lambda: {"id": self._schedule()}),
         ]  # fmt: skip
         if self._alone:
             makers += [

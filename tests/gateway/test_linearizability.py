@@ -90,7 +90,7 @@ async def histories(store: Store, *, queue: bool, count: int = HISTORIES, seed: 
     rng = random.Random(seed)
     clock = VirtualClock(1_000_000)
     server = Server(Slow(store, rng), clock, queue=queue)
-    making = Requests(rng, alone=False, generation=4 * CLIENTS * EACH)
+    making = Requests(rng, alone=False, deletes=store.single_writer, generation=4 * CLIENTS * EACH)
     seen: dict[str, None] = {}
     moments = 0
     overlapping = 0
