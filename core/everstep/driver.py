@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .clock import NEVER, Clock
 from .engine import Body
-from .errors import Conflict, DecodeError, LeaseLost
+from .errors import Conflict, DecodeError, LeaseLost, StoreCorrupted
 from .folding import Entry
 from .ids import origin_of
 from .invocation import Invocation
 from .journal import read, read_arrivals
 from .kernel import internal
-from .lifecycle import halt, put_off
+from .lifecycle import acquire, halt, put_off
 from .operation import DurableFuture
-from .ports import Commit, Fence, Store, Wake, Waker
+from .ports import Claim, Commit, Fence, Store, Wake, Waker, resumer
 from .promise import (
     EMPTY,
     TARGET,
@@ -155,6 +155,7 @@ class Driver:
         self.clock = clock
         self.service = service if service is not None else Service(store, waker, clock)
         self.writer = self.service.writer
+        self.resumer = resumer(store)
         self._codec = codec
         self.pid = pid
         self.lease = lease
@@ -227,7 +228,13 @@ class Driver:
     ) -> Answer | None:
         id = wake.id
         since = self.clock.now()
-        rows = list((await self.store.load([id, *kept.awaited])).values()) if kept else await self.store.branch(id)
+        if self.resumer is not None:
+            claim = Claim(self.app.target, holder, self.lease, since)
+            rows, claimed = await self.resumer.resume(id, claim, kept.awaited if kept is not None else None)
+            if claimed:
+                return await self._claimed(rows, claim, kept, until)
+        else:
+            rows = list((await self.store.load([id, *kept.awaited])).values()) if kept else await self.store.branch(id)
         row = next((row for row in rows if row.id == id), None)
         now = self.clock.now()
         if row is None:
@@ -297,12 +304,46 @@ class Driver:
         expired = task.state is TaskState.ACQUIRED and self._is_dead(task.pid)
         if not await invocation.acquire(expired=expired):
             return None
+        return await self._run(invocation, kept)
+
+    async def _claimed(self, rows: list[Row], claim: Claim, kept: Kept | None, until: int) -> Answer | None:
+        """Go on with a task that the store has acquired by its plan: what stands now follows from what stood before."""
+        before = from_row(rows[0])
+        plan = before.task.planned if before.task is not None else None
+        if before.task is None or plan is None:
+            raise StoreCorrupted(f"{before.id}: claimed without a plan")
+        taken = acquire(before, claim.now, claim.holder, claim.ttl, plan.inbox, plan.start, progressed=True)
+        if taken is None:
+            raise StoreCorrupted(f"{before.id}: claimed though it cannot be acquired")
+        taken = taken._replace(rev=before.rev + 1)
+        now = self.clock.now()
+        if kept is not None and not kept.fits(before.task):
+            kept, rows = None, await self.store.branch(before.id)
+        try:
+            if kept is not None:
+                journal = await read_arrivals(
+                    before, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.codec, now
+                )
+            else:
+                journal = await read(before, rows, self.codec, now)
+                if journal.inbox != plan.inbox or journal.overdue:
+                    journal = await read(taken, rows, self.codec, now)
+        except DecodeError as error:
+            return await self._put_off(taken, f"DecodeError: {error}", now)
+        if journal.stale:
+            await self.forget(origin_of(taken.id), journal.stale)
+        invocation = Invocation(self, taken, journal, kept, held_until=until, holder=claim.holder)
+        return await self._run(invocation, kept, adopt=True)
+
+    async def _run(self, invocation: Invocation, kept: Kept | None, *, adopt: bool = False) -> Answer | None:
         if kept is not None:
             kept.taken = True
         try:
+            if adopt:
+                await invocation.adopt()
             await invocation.run()
         except LeaseLost:
-            self.tell("lost", id)
+            self.tell("lost", invocation.id)
             invocation.drop()
             return None  # to its own deadline, perhaps, and then this message is all that stands for it (W1)
         except BaseException:

@@ -28,7 +28,7 @@ from .journal import Journal, fresh, unhurried_collector
 from .lifecycle import continue_as_new, fulfill, suspend
 from .operation import Completion, DurableFuture, decode_call, encode_call
 from .ports import Guard
-from .promise import EMPTY, Kind, Record, Row, State, from_row, leaves, make, project, satisfied
+from .promise import EMPTY, TARGET, Kind, Plan, Record, Row, State, Tree, from_row, leaves, make, project, satisfied
 from .recording import FOUND, GROWN, Ready, Recorder
 from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, run_step
 
@@ -82,13 +82,26 @@ class Invocation:
             journal.inbox, journal.length, overdue, progressed=journal.progressed, expired=expired
         ):
             return False
+        self._acquired()
+        return True
+
+    async def adopt(self) -> None:
+        """Go on with a task that the store has acquired by its plan. What arrived besides takes one acquisition more.
+
+        Raises LeaseLost.
+        """
+        journal, holding = self.journal, self.holding
+        if journal.inbox != holding.task.segments[-1].inbox or journal.overdue:
+            await holding.readmit(journal.inbox, journal.length, list(journal.overdue), suspended=False)
+        self._acquired()
+
+    def _acquired(self) -> None:
+        journal, task = self.journal, self.holding.task
         for pending, _ in journal.overdue:
             self.recorder.revs[pending.id] += 1
-        task = self.holding.task
         for id in journal.inbox:
             self.recorder.note(id, task.segments[-1].at, None)
         self.driver.tell("acquired", self.id, version=task.version, replayed=journal.length)
-        return True
 
     async def run(self) -> None:
         """Replay, or go on with a body that was kept, and live. What a person must look at halts the run.
@@ -411,15 +424,17 @@ class Invocation:
             body.drop()
             return True
         folding = await self.recorder.fold_with(body.began_at)
+        timers = (*body.timers.items(), *((key, at) for key, (at, _) in self.backoff.items()))
         age = max(now - holding.record.created_at, _POLL_FIRST)
         waiting = suspend(
             holding.record,
             now,
             holding.task.version,
             tree=tree,
-            timers=(*body.timers.items(), *((key, at) for key, (at, _) in self.backoff.items())),
+            timers=timers,
             foreign=tuple(children.foreign.items()),
             poll_at=now + min(age, _POLL_LAST) if children.foreign else None,
+            planned=self._plan(body, tree, timers) if self.driver.resumer is not None else None,
         )
         awaited = children.pending(wanted)
         if self.driver.store.single_writer or not awaited:
@@ -444,6 +459,13 @@ class Invocation:
             "suspended", self.id, waiting_for=wanted, until=min(body.timers.values()) if body.timers else None
         )
         return True
+
+    def _plan(self, body: Body, tree: Tree, timers: tuple[tuple[str, int], ...]) -> Plan | None:
+        """What the next acquisition delivers, where that is certain: the body waits for its only timer."""
+        if len(timers) != 1 or tree != timers[0][0] or self.children.foreign:
+            return None
+        inbox = () if tree in self.backoff else (timers[0][0],)
+        return Plan(body.delivered, inbox, self.holding.record.tags.get(TARGET, ""))
 
     async def _readmit(self, body: Body, awaited: list[str], *, suspended: bool) -> bool:
         """Look again at what the body waits for, after the suspend (rule W4) or because it was refused. What settled

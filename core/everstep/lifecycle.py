@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .promise import Payload, Record, Segment, State, Task, TaskState, Tree, project, settled
+from .promise import Payload, Plan, Record, Segment, State, Task, TaskState, Tree, project, settled
 
 
 def acquire(
@@ -81,6 +81,7 @@ def suspend(
     timers: tuple[tuple[str, int], ...] = (),
     foreign: tuple[tuple[str, str], ...] = (),
     poll_at: int | None = None,
+    planned: Plan | None = None,
 ) -> Record | None:
     """Let go until `tree` is satisfied (protocol: task.suspend, with the callbacks registered at creation)."""
     task = _held(record, now, version)
@@ -98,6 +99,7 @@ def suspend(
             poll_at=poll_at,
             deaths=0,
             reason=None,
+            planned=planned,
         )
     )
 

@@ -7,7 +7,7 @@ store, and re-checked when a waker calls.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .promise import Row
 
@@ -119,6 +119,42 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Claim(NamedTuple):
+    """Who wants a suspended task, from `now` for `ttl` milliseconds, for the App at `target`."""
+
+    target: str
+    holder: str
+    ttl: int
+    now: int
+
+
+class Resumed(NamedTuple):
+    """A task's row as it was before, and the rows beside it; `claimed`: the task is acquired (lifecycle.acquire)."""
+
+    rows: list[Row]
+    claimed: bool
+
+
+class Resumes(Protocol):
+    """What a store may offer besides: to acquire and load in one request.
+
+    A task that waits for one timer alone says what its next acquisition delivers (`Task.planned`). When it is due,
+    still suspended and of that target, the store acquires it by exactly that plan; otherwise it changes nothing.
+    """
+
+    async def resume(self, id: str, claim: Claim, beside: Sequence[str] | None = None) -> Resumed:
+        """Acquire if it was planned, and load: the task's row first, then those of `beside` or the whole branch. They
+        are read after the claim and hold every write of the holder before. Raises StoreError; the claim may stand then.
+        """
+        ...
+
+
+def resumer(store: Store) -> Resumes | None:
+    """The store, if it can acquire and load in one request."""
+    able: Any = store
+    return able if hasattr(able, "resume") else None
 
 
 class Wake(NamedTuple):

@@ -90,6 +90,15 @@ Tree = str | tuple[Any, ...]
 """What a body waits for: an id, or ("any" | "all" | "try", *trees). `try` is all settled or any rejected (rule P5)."""
 
 
+class Plan(NamedTuple):
+    """What the next acquisition of a suspended task delivers when its only timer fires: the length of history before,
+    the inbox, and whose task it is. Kept for stores that acquire and load in one request."""
+
+    start: int
+    inbox: tuple[str, ...]
+    target: str
+
+
 class Task(NamedTuple):
     """The execution of a targeted promise.
 
@@ -114,6 +123,7 @@ class Task(NamedTuple):
     carried: Payload | None = None
     deaths: int = 0
     reason: str | None = None
+    planned: Plan | None = None
 
 
 class Record(NamedTuple):
@@ -447,6 +457,8 @@ def _task_text(task: Task) -> str:
         data["d"] = task.deaths
     if task.reason is not None:
         data["x"] = task.reason
+    if task.planned is not None:
+        data["q"] = task.planned
     return _dumps(data)
 
 
@@ -455,6 +467,7 @@ def _task_from(text: str) -> Task:
     get = data.get
     carried = get("c")
     tree = get("w")
+    plan = get("q")
     return Task(
         _TASK_STATES[data["s"]],
         data["v"],
@@ -472,6 +485,7 @@ def _task_from(text: str) -> Task:
         Payload(carried[0], carried[1]) if carried is not None else None,
         get("d", 0),
         get("x"),
+        Plan(plan[0], tuple(plan[1]), plan[2]) if plan is not None else None,
     )
 
 

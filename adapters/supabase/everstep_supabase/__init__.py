@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .store import PostgresStore, open_store
+from .transaction import transaction
+
+__all__ = ["PostgresStore", "open_store", "transaction"]

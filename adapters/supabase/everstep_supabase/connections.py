@@ -108,8 +108,11 @@ class Pool:
             else:
                 idle.append(connection)
 
-    async def connect(self) -> Connection:
-        """A connection of one's own. Raises StoreUnavailable, StoreError."""
+    async def connect(self, *, plain: bool = False) -> Connection:
+        """A connection of one's own; `plain`: as psycopg makes it, for statements that are not ours.
+
+        Raises StoreUnavailable, StoreError.
+        """
         if self.closed:
             raise StoreError(f"{self.options.name}: this store was closed")
         try:
@@ -117,14 +120,11 @@ class Pool:
                 self.options.dsn,
                 autocommit=True,
                 connect_timeout=CONNECT_TIMEOUT,
-                cursor_factory=psycopg.AsyncRawCursor,
-                row_factory=tuple_row,
                 prepare_threshold=0 if self.options.prepare else None,
             )
         except psycopg.Error as error:
             raise trouble(error, self.options.name, connecting=True) from error
-        connection.adapters.register_dumper(int, _IntAsText)
-        return connection
+        return connection if plain else as_ours(connection)
 
     async def drop(self) -> None:
         """Close what is idle on this loop: after one connection broke, the others have, too."""
@@ -144,6 +144,14 @@ class Pool:
                 while idle:
                     idle.pop().pgconn.finish()
                 self._free.pop(loop, None)
+
+
+def as_ours(connection: Connection) -> Connection:
+    """Set up for this package's statements."""
+    connection.cursor_factory = psycopg.AsyncRawCursor
+    connection.row_factory = tuple_row
+    connection.adapters.register_dumper(int, _IntAsText)
+    return connection
 
 
 async def _discard(connection: Connection) -> None:

@@ -13,7 +13,7 @@ import psycopg
 
 from .connections import Connection
 
-VERSION = 1
+VERSION = 2
 _LOCK = 0x65766572
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from everstep.errors import StoreCorrupted, StoreError
-from everstep.ports import Commit, Page, Query, Refused
+from everstep.ports import Claim, Commit, Page, Query, Refused
 from everstep.promise import Kind, Row, State, make
 
 COLUMNS = Row._fields
@@ -88,6 +88,12 @@ def commit_request(commit: Commit) -> dict[str, Any]:
         "fence": [escaped(fence.id), fence.version] if fence is not None else [],
         "guards": [[escaped(id), rev] for id, rev in commit.guards],
     }
+
+
+def claim_parameters(id: str, claim: Claim) -> tuple[str, str, str, int, int]:
+    """What `everstep.resume` takes. A NUL in a name would not come back as it went: then nothing is claimed."""
+    target = claim.target if "\0" not in claim.target + claim.holder else ""
+    return escaped(id), target, claim.holder.replace("\0", ""), claim.ttl, claim.now
 
 
 def refusal(answer: str | None) -> Refused | None:

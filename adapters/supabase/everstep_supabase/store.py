@@ -11,6 +11,7 @@ The rest is in sql/everstep.sql, which works the same behind PostgREST (rpc.py).
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -19,12 +20,24 @@ import psycopg
 from psycopg import errors as pg
 
 from everstep.errors import StoreUnavailable
-from everstep.ports import Commit, Due, Fence, Page, Put, Query, Refused
+from everstep.ports import Claim, Commit, Due, Fence, Page, Put, Query, Refused, Resumed
 from everstep.promise import Row
 
 from .connections import Connection, Pool, trouble
 from .migration import apply_if_absent
-from .rows import COLUMNS, Search, cells, commit_request, escaped, refusal, row_from, text_of, unescaped
+from .rows import (
+    COLUMNS,
+    Search,
+    cells,
+    claim_parameters,
+    commit_request,
+    escaped,
+    refusal,
+    row_from,
+    text_of,
+    unescaped,
+)
+from .transaction import commit_with, end_all, taken
 
 T = TypeVar("T")
 
@@ -71,6 +84,11 @@ _BRANCH = (
     f"select {_COLUMNS} from everstep.rows where id = $1 union all "
     f"select {_COLUMNS} from everstep.rows where id > $1 || '.' and id < $1 || '/' and branch = $1"
 )
+_RESUME = (
+    "select claimed, "
+    + ", ".join(f"(part).{name}" for name in COLUMNS)
+    + " from everstep.resume($1, $2, $3, $4, $5, $6::text[])"
+).encode()
 _DUE = "select id, due from everstep.rows where due <= $1 order by due, id limit $2"
 _FIND = f"select {_COLUMNS} from everstep.find($1)"
 _DELETE = "select everstep.delete_origin($1)"
@@ -94,6 +112,7 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         self.pool = Pool(url)
         self._checked = False
+        self.staged: dict[tuple[str, asyncio.AbstractEventLoop], Connection] = {}
         _open.add(self)
 
     @property
@@ -111,8 +130,27 @@ class PostgresStore:
     async def branch(self, id: str) -> list[Row]:
         return await self._read(lambda connection: _rows(connection, _BRANCH, (escaped(id),)))
 
+    async def resume(self, id: str, claim: Claim, beside: Sequence[str] | None = None) -> Resumed:
+        parameters = (*claim_parameters(id, claim), [escaped(one) for one in beside] if beside is not None else None)
+
+        async def ask(connection: Connection) -> list[tuple[Any, ...]]:
+            return await (await connection.execute(_RESUME, parameters)).fetchall()
+
+        found = await self._write(ask)
+        return Resumed([row_from(part[1:]) for part in found], bool(found) and found[0][0])
+
     async def commit(self, commit: Commit) -> Refused | None:
+        waiting = taken(self, commit)
+        if waiting is not None:
+            connection, keep = waiting
+            if keep:
+                return await self._with_rows(connection, commit)
+            await connection.close()
         return await self._write(lambda connection: commit_on(connection, commit))
+
+    async def _with_rows(self, connection: Connection, commit: Commit) -> Refused | None:
+        """One database call as far as the outside can tell: the checkpoint and the step's own rows."""
+        return await commit_with(connection, commit, self.name)
 
     async def due(self, now: int, limit: int) -> list[Due]:
         async def ask(connection: Connection) -> list[Due]:
@@ -133,6 +171,7 @@ class PostgresStore:
         return count
 
     async def close(self) -> None:
+        await end_all(self)
         await self.pool.close()
 
     async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
