@@ -147,13 +147,13 @@ class Search:
 
     def __init__(self, query: Query) -> None:
         self._query = query
-        self._cursor = query.cursor
+        self.cursor = query.cursor
         self._rows: list[Row] = []
         self.page: Page | None = None
 
     @property
     def request(self) -> str:
-        return text_of(find_request(self._query, self._query.limit, self._cursor))
+        return text_of(find_request(self._query, self._query.limit, self.cursor))
 
     def take(self, found: Iterable[Row]) -> None:
         rows = list(found)
@@ -165,7 +165,7 @@ class Search:
         elif len(rows) <= limit:
             self.page = Page(self._rows, None)
         else:
-            self._cursor = rows[-1].id
+            self.cursor = rows[-1].id
 
     def _fits(self, row: Row) -> bool:
         if not self._query.tags:
