@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -72,7 +73,8 @@ class Runtime:
         self.app = app
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.store = open_store(url) if isinstance(url, str) else url
-        self.waker = LocalWaker()
+        make: Callable[[], LocalWaker] | None = getattr(self.store, "local_waker", None)
+        self.waker = make() if make is not None else LocalWaker()
         self.client = Client(self.store, self.waker, app=app, clock=self.clock)
         self._on_event = on_event
         self._concurrency = concurrency
@@ -82,7 +84,8 @@ class Runtime:
         self._not_before: dict[str, int] = {}
         self._revs: dict[str, int] = {}
         self._final: PlatformError | None = None
-        self._pid = self._liveness.token if self._liveness is not None else f"local:{id(self)}"
+        # Unique among all that share the store: its own deliveries are the ones it may take for dead.
+        self._pid = self._liveness.token if self._liveness is not None else f"local:{os.urandom(8).hex()}"
         self._deliveries = 0
         self._at_work: set[str] = set()
         self.driver = Driver(
@@ -123,6 +126,7 @@ class Runtime:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
         self.driver.cold()
+        await self.waker.close()
         await self.store.close()
         if self._liveness is not None:
             self._liveness.close()
@@ -234,7 +238,8 @@ class Runtime:
             return
         waiting = [due.due for due in upcoming if due.id not in self._active]
         next_at = min([*waiting, *self._not_before.values()], default=None)
-        seconds = _IDLE if next_at is None else min(_IDLE, max(0.0, (next_at - now) / 1000))
+        idle = self.waker.idle if not found else _IDLE
+        seconds = idle if next_at is None else min(idle, max(0.0, (next_at - now) / 1000))
         if len(found) > len(self._active) and len(self._active) < self._concurrency:
             seconds = min(seconds, 0.05)
         poke = asyncio.ensure_future(self.waker.wait(seconds))

@@ -8,22 +8,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .auth import verify_token
+from .handler import handler
+
 if TYPE_CHECKING:
-    from .auth import verify_token
     from .blobs import SupabaseBlobs
-    from .handler import handler
     from .rpc import RpcStore
     from .store import PostgresStore, open_store
-    from .transaction import transaction
+    from .transactions import transaction
     from .waker import PostgresWaker
-    from .worker import Worker
 
 __all__ = [
     "PostgresStore",
     "PostgresWaker",
     "RpcStore",
     "SupabaseBlobs",
-    "Worker",
     "handler",
     "open_store",
     "transaction",
@@ -35,11 +34,8 @@ _HOME = {
     "PostgresWaker": "waker",
     "RpcStore": "rpc",
     "SupabaseBlobs": "blobs",
-    "Worker": "worker",
-    "handler": "handler",
     "open_store": "store",
-    "transaction": "transaction",
-    "verify_token": "auth",
+    "transaction": "transactions",
 }
 
 

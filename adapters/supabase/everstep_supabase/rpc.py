@@ -28,6 +28,7 @@ from .rows import (
     text_of,
     unescaped,
 )
+from .waker import PostgresWaker
 
 _AGAIN = 8
 _BUSY = ("40001", "40P01")
@@ -90,6 +91,9 @@ class RpcStore:
     async def poke(self, id: str) -> None:
         """Ring the doorbell of one row."""
         await self._text("poke", id=escaped(id))
+
+    def waker(self) -> PostgresWaker:
+        return PostgresWaker(self, listeners=False)
 
     async def close(self) -> None:
         self._closed = True

@@ -24,6 +24,7 @@ from everstep.ports import Claim, Commit, Due, Fence, Page, Put, Query, Refused,
 from everstep.promise import Row
 
 from .connections import Connection, Pool, trouble
+from .listening import ListeningWaker
 from .migration import apply_if_absent
 from .rows import (
     COLUMNS,
@@ -37,7 +38,8 @@ from .rows import (
     text_of,
     unescaped,
 )
-from .transaction import commit_with, end_all, taken
+from .transactions import commit_with, end_all, taken
+from .waker import PostgresWaker
 
 T = TypeVar("T")
 
@@ -92,6 +94,7 @@ _RESUME = (
 _DUE = "select id, due from everstep.rows where due <= $1 order by due, id limit $2"
 _FIND = f"select {_COLUMNS} from everstep.find($1)"
 _DELETE = "select everstep.delete_origin($1)"
+_POKE = b"select everstep.poke($1)"
 _ATTEMPTS = 8
 
 
@@ -169,6 +172,22 @@ class PostgresStore:
     async def delete(self, origin: str) -> int:
         count: int = await self._write(lambda connection: _one(connection, _DELETE, (escaped(origin),)))
         return count
+
+    async def poke(self, id: str) -> None:
+        """Ring the doorbell of one row, or of none in particular: "". It is no request of a run."""
+        async with self.pool.connection() as connection:
+            try:
+                await connection.execute(_POKE, (escaped(id),))
+            except psycopg.Error as error:
+                raise trouble(error, self.name) from error
+
+    def waker(self) -> PostgresWaker:
+        """The waker of clients and functions on this store."""
+        return PostgresWaker(self)
+
+    def local_waker(self) -> ListeningWaker:
+        """The waker of a process that works on its own."""
+        return ListeningWaker(self)
 
     async def close(self) -> None:
         await end_all(self)

@@ -16,6 +16,8 @@ class LocalWaker:
     """Wake-ups of one event loop."""
 
     by_row = True
+    idle = 0.5
+    """Seconds after which its loop looks at the store though nobody rang: others may share it, and tell nobody."""
 
     def __init__(self) -> None:
         self._sent: dict[Wake, None] = {}
@@ -49,6 +51,9 @@ class LocalWaker:
     def next_at(self) -> int | None:
         """The earliest armed instant not yet taken, in milliseconds."""
         return self._armed[0] if self._armed else None
+
+    async def close(self) -> None:
+        """Nothing to release."""
 
     async def wait(self, seconds: float | None = None) -> bool:
         """Sleep until poked by a send or an earlier alarm, or for so many seconds. True if poked."""

@@ -39,3 +39,25 @@ def dsn(server: postgres.Server) -> str:
 def migration(name: str = "everstep") -> bytes:
     folder = Path(__file__).resolve().parents[3] / "adapters" / "supabase" / "everstep_supabase" / "sql"
     return (folder / f"{name}.sql").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def supabase_server() -> Iterator[postgres.Server]:
+    """A database as Supabase sets one up, with the stand-ins of its extensions, and the migration."""
+    found = postgres.find()
+    requires_component("postgres", hint=postgres.HINT, present=found is not None)
+    with postgres.Server(settings={"fsync": "off", "synchronous_commit": "off"}) as server:
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute((Path(__file__).parent / "standins.sql").read_bytes())
+            connection.execute(migration())
+        yield server
+
+
+@pytest.fixture
+def project(supabase_server: postgres.Server) -> str:
+    """The same without a row, a bell or a secret."""
+    with psycopg.connect(supabase_server.dsn, autocommit=True) as connection:
+        connection.execute(
+            "truncate everstep.rows, everstep.bells, vault.secrets, net.http_request_queue, cron.job_run_details"
+        )
+    return supabase_server.dsn

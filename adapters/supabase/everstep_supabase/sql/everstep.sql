@@ -200,7 +200,7 @@ begin
         and strpos(old.task, '\u0000') = 0
     then
         job := old.task::jsonb;
-        if job->>'s' = 'suspended' and job->'q'->>2 = target
+        if job->>'s' = 'suspended' and job->'q'->>2 = target and not job ? 'o'
             and (old.timeout_at is null or old.timeout_at > at)
         then
             version := (job->>'v')::bigint + 1;
@@ -236,7 +236,7 @@ declare
     at constant bigint := everstep.now();
 begin
     perform pg_notify('everstep', '');
-    if to_regclass('vault.decrypted_secrets') is not null and to_regnamespace('net') is not null then
+    if of <> '' and to_regclass('vault.decrypted_secrets') is not null and to_regnamespace('net') is not null then
         insert into everstep.bells (id, due, again_at)
             select r.id, coalesce(r.due, at), at + 30000 from everstep.rows r where r.id = of
             on conflict (id) do update set due = excluded.due, again_at = excluded.again_at;
