@@ -210,8 +210,11 @@ class Runtime:
         if watched is None:
             # What was put off stands at the head of the line, perhaps for long: another App's work is never done here.
             return await self.store.due(until, 4 * self._concurrency + len(self._not_before))
-        rows = await self.store.load(sorted(watched))
-        watched.intersection_update(id for id in rows if rows[id].due is not None or rows[id].state == "pending")
+        asked = sorted(watched)  # while a store answers, more may be added
+        rows = await self.store.load(asked)
+        watched.difference_update(
+            id for id in asked if id not in rows or (rows[id].due is None and rows[id].state != "pending")
+        )
         return sorted([Due(row.id, row.due) for row in rows.values() if row.due is not None and row.due <= until],
                       key=lambda due: due.due)  # fmt: skip
 
@@ -274,6 +277,7 @@ class Runtime:
         finally:
             self._at_work.discard(key)
             self._active.pop(id, None)
+            self.waker.ring()  # it may end while the loop waits for the store, and not for it
 
     def _trouble(self, id: str, error: str) -> None:
         self._not_before[id] = self.clock.now() + 1000

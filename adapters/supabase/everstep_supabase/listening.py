@@ -62,9 +62,9 @@ class ListeningWaker(LocalWaker):
                 connection = await self._store.pool.connect(plain=True)
                 try:
                     await connection.execute("listen everstep")
-                    self._poked.set()
+                    self.ring()
                     async for _ in connection.notifies():
-                        self._poked.set()
+                        self.ring()
                 finally:
                     await connection.close()
             except (psycopg.Error, PlatformError):

@@ -39,6 +39,10 @@ class LocalWaker:
         self._sent[wake] = None
         self._poked.set()
 
+    def ring(self) -> None:
+        """Let the loop look again."""
+        self._poked.set()
+
     def take(self, now: int) -> list[Wake]:
         """Everything sent and not taken yet; forgets the instants up to `now`, whose rows the store will name."""
         while self._armed and self._armed[0] <= now:

@@ -231,7 +231,9 @@ end $$;
 
 -- The doorbell of one row: whoever listens is told at once, and where pg_net and a URL are set up, the function is.
 -- Nothing here is the truth: the due row is, and the bell rings again for it until somebody moves it on.
-create or replace function everstep.poke(of text) returns void language plpgsql as $$
+create or replace function everstep.poke(of text) returns void language plpgsql
+-- As its owner: who may ring need not be able to read Vault.
+security definer set search_path = pg_catalog, pg_temp as $$
 declare
     at constant bigint := everstep.now();
 begin
@@ -244,7 +246,8 @@ begin
     end if;
 end $$;
 
-create or replace function everstep.post(of text) returns void language plpgsql as $$
+create or replace function everstep.post(of text) returns void language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
 declare
     place constant text := (select decrypted_secret from vault.decrypted_secrets where name = 'everstep_url');
     secret constant text := (select decrypted_secret from vault.decrypted_secrets where name = 'everstep_secret');
