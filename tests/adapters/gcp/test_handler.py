@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import flask
 import grpc
 import pytest
 
@@ -19,7 +20,7 @@ from everstep.testing.conformance import HandlerSuite
 from everstep.testing.conformance.handlers import Rig, Work
 from everstep_gcp.logs import CloudFormatter
 
-from .rig import URL, FunctionRig
+from .rig import ACCOUNT, URL, FunctionRig
 from .test_auth import BAD, keys
 from .test_events import given
 
@@ -223,6 +224,34 @@ def test_a_queue_that_refuses_leaves_the_message_where_it_is(project: str) -> No
             await rig.client.start("nap", 60, id="never")
         with pytest.raises(NotFound):
             await rig.client.get("never")
+
+    scenario(work, project, test)
+
+
+def test_of_eight_instances_with_the_same_wake_up_one_runs_it(project: str) -> None:
+    work = Work()
+
+    async def test(rig: FunctionRig) -> None:
+        handle = await rig.client.start("nap", 60, id="n")
+        targets = []
+        for _ in range(8):
+            rig.born()
+            targets.append(rig.target)
+        body = json.dumps({"id": "n", "version": 0}).encode()
+
+        def deliver(target: Any, number: int) -> int:
+            token = f"Bearer {keys.token(ACCOUNT, URL)}"
+            environ = {"HTTP_AUTHORIZATION": token, "HTTP_X_CLOUDTASKS_TASKNAME": str(number)}
+            with rig.app.test_request_context("/wake", method="POST", data=body, environ_overrides=environ):
+                return int(target(flask.request).status_code)
+
+        await asyncio.gather(*[asyncio.to_thread(deliver, target, n) for n, target in enumerate(targets)])
+        assert work.ran == {"before": 1}
+        await rig.advance(300)
+        assert await handle.result(0) == "before after"
+        assert work.ran == {"before": 1, "after": 1}
+        for target in targets[:-1]:
+            await asyncio.to_thread(target.function.close)
 
     scenario(work, project, test)
 
