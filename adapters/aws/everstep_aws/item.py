@@ -112,12 +112,20 @@ def decode(item: Item, args: str | None = None) -> Row:
 
 
 def size(item: Item) -> int:
-    """Bytes of an item as DynamoDB counts them: names and values; a number takes a byte for two digits, and one."""
-    total = 0
-    for name, value in item.items():
-        text: str = value["S"] if "S" in value else value["N"]
-        total += len(name) + (len(text.encode()) if "S" in value else (len(text.strip("-0")) + 1) // 2 + 1)
-    return total
+    """Bytes of an item as DynamoDB counts them: names and values."""
+    return sum(
+        len(name) + (len(value["S"].encode()) if "S" in value else _number_size(value["N"]))
+        for name, value in item.items()
+    )
+
+
+def _number_size(text: str) -> int:
+    """A number takes a byte, one more for each pair of digits up to its trailing zeros, and one for a sign."""
+    digits = text.lstrip("-")
+    digits = "0" * (len(digits) % 2) + digits
+    while digits.endswith("00"):
+        digits = digits[:-2]
+    return 1 + len(digits) // 2 + (text[0] == "-")
 
 
 def units(size: int) -> int:

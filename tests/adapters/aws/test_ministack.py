@@ -33,7 +33,8 @@ from .emulators import CREDENTIALS, REGION, answers, free_port, until
 pytestmark = pytest.mark.xdist_group("ministack")
 
 ROOT = Path(__file__).resolve().parents[3]
-TOKEN = "a token of the test"
+TOKEN = "token-of-the-test"
+SOAK = bool(os.environ.get("EVERSTEP_SOAK"))
 # No setting lowers the tick of its Scheduler.
 _START = (
     "import ministack.services.scheduler as s; s._SCHEDULE_TICK_INTERVAL = 0.5\nfrom ministack.app import main; main()"
@@ -147,7 +148,7 @@ def deployed(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
     shutil.copy(Path(__file__).parent / "loop" / "function.py", made / "aws" / "function.py")
     overrides = ["FunctionTimeout=4", "Visibility=6", "UrlAuth=NONE", f"Token={TOKEN}"]
     done = subprocess.run(
-        ["sh", str(made / "aws" / "deploy.sh"), "loop", "--parameter-overrides", *[f"{one!r}" for one in overrides]],
+        ["sh", str(made / "aws" / "deploy.sh"), "loop", "--parameter-overrides", *overrides],
         env=dict(environment),
         capture_output=True,
         text=True,
@@ -159,21 +160,47 @@ def deployed(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
     return {one["OutputKey"]: one["OutputValue"] for one in described["Outputs"]}
 
 
-@pytest.mark.parametrize("steps", ["", "1"], ids=["until blocked", "step by step"])
-def test_a_deployed_stack_finishes_everything(stack: Stack, steps: str) -> None:
-    stack.environment(RAN=str(stack.folder / "ran"), SHORT_DELAYS="1", STEPS=steps)
-    own = f"s{steps}"
+def test_a_deployed_stack_finishes_everything(stack: Stack) -> None:
+    stack.environment(RAN=str(stack.folder / "ran"), SHORT_DELAYS="1", STEPS="")
     assert stack.call("POST", "/workflows/countdown", {"id": "n"}, token="wrong")[0] == 401
-    stack.start("countdown", 5, 0.2, id=f"countdown{own}")
-    stack.start("flaky", id=f"flaky{own}")
-    stack.start("fan", 25, id=f"fan{own}")
-    stack.start("everything", 3, id=f"far{own}")  # its sleep takes the way through Scheduler
-    stack.start("approve", id=f"approve{own}")
-    assert stack.result(f"countdown{own}").value == "counted down from 5"
-    assert stack.executions(f"countdown{own}") == {f"countdown{own}.{n}": 1 for n in (1, 3, 5, 7, 9, 11)}
-    assert stack.result(f"flaky{own}").value == "at last"
-    until(lambda: stack.call("GET", f"/promises/approve{own}.1")[0] == 200, "the promise is there")
-    assert stack.call("POST", f"/promises/approve{own}.1/resolve", {"value": {"yes": True}})[0] == 200
-    assert stack.result(f"approve{own}").value == {"yes": True}
-    assert stack.result(f"far{own}").value == ["first", 7, "last"]
-    assert stack.result(f"fan{own}").value == 300
+    stack.start("countdown", 5, 0.2, id="countdown")
+    stack.start("flaky", id="flaky")
+    stack.start("fan", 150 if SOAK else 25, id="fan")
+    stack.start("everything", 3, id="far")  # its sleep takes the way through Scheduler
+    stack.start("approve", id="approve")
+    assert stack.result("countdown").value == "counted down from 5"
+    assert stack.executions("countdown") == {f"countdown.{n}": 1 for n in (1, 3, 5, 7, 9, 11)}
+    assert stack.result("flaky").value == "at last"
+    until(lambda: stack.call("GET", "/promises/approve.1")[0] == 200, "the promise is there")
+    assert stack.call("POST", "/promises/approve.1/resolve", {"value": {"yes": True}})[0] == 200
+    assert stack.result("approve").value == {"yes": True}
+    assert stack.result("far").value == ["first", 7, "last"]
+    assert stack.result("fan", 300).value == (11_175 if SOAK else 300)
+
+
+def test_with_an_invocation_for_each_step_the_result_is_the_same(stack: Stack) -> None:
+    stack.environment(RAN=str(stack.folder / "ran"), SHORT_DELAYS="1", STEPS="1")
+    stack.start("countdown", 5 if SOAK else 2, 0.2, id="steps")
+    stack.start("everything", 3, id="every")
+    assert stack.result("steps").value.startswith("counted down from")
+    assert set(stack.executions("steps").values()) == {1}
+    assert stack.result("every").value == ["first", 7, "last"]
+
+
+def test_killed_at_five_calls_every_run_finishes_with_the_right_answer(stack: Stack) -> None:
+    deaths = stack.folder / "deaths"
+    deaths.mkdir()
+    for point in (3, 12, 21, 34, 47):
+        (deaths / f"count-{point}").touch()
+    stack.environment(RAN=str(stack.folder / "ran"), SHORT_DELAYS="1", STEPS="", DEATHS=str(deaths))
+    try:
+        for number in range(3):
+            for _ in range(5):  # a start that dies gets no answer, and is asked for again
+                if stack.call("POST", "/workflows/everything", {"id": f"k{number}", "args": [3]})[0] == 202:
+                    break
+        for number in range(3):
+            assert stack.result(f"k{number}").value == ["first", 7, "last"]
+            assert max(stack.executions(f"k{number}").values()) <= 2
+        assert min(path.stat().st_size for path in deaths.iterdir()) >= 47, "every death was met"
+    finally:
+        stack.environment(DEATHS="")

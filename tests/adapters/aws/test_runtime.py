@@ -24,6 +24,9 @@ pytest.importorskip("awslambdaric")
 pytestmark = pytest.mark.xdist_group("dynamodb-local")
 
 
+SOAK = bool(os.environ.get("EVERSTEP_SOAK"))
+
+
 class Loop:
     """A function behind its queue, over a fresh table, with a client beside it."""
 
@@ -95,6 +98,7 @@ def test_a_real_loop_finishes_everything(loop: Loop) -> None:
         "countdown": ("countdown", 5, 0.2),
         "flaky": ("flaky",),
         "fan25": ("fan", 25),
+        **({"fan150": ("fan", 150)} if SOAK else {}),
         "everything": ("everything", 3),
         "long": ("long", 25, 0.4),  # three times over the function's time limit
         "approve": ("approve",),
@@ -106,6 +110,8 @@ def test_a_real_loop_finishes_everything(loop: Loop) -> None:
     assert loop.result("flaky").value == "at last"
     assert loop.executions("flaky") == {"flaky.1": 3}
     assert loop.result("fan25").value == 300
+    if SOAK:
+        assert loop.result("fan150", 300).value == 11_175
     assert loop.result("everything").value == ["first", 7, "last"]
     loop.resolve("approve.1", {"yes": True})
     assert loop.result("approve").value == {"yes": True}
@@ -114,10 +120,20 @@ def test_a_real_loop_finishes_everything(loop: Loop) -> None:
     assert loop.cloud.dead == []
 
 
+def test_a_game_of_chess_of_twenty_plies(tmp_path: Path) -> None:
+    pytest.importorskip("chess")
+    loop = Loop(tmp_path, timeout=5.0, parallel=2, handler="games.handler")
+    try:
+        loop.start("chess", 1, 0.1, 20, id="game")
+        assert loop.result("game").value == "1/2-1/2"
+    finally:
+        loop.close()
+
+
 def test_killed_at_every_call_every_run_finishes_with_the_right_answer(tmp_path: Path) -> None:
     """Store, queue and scheduler, before each call and after it: each point has a run of its own, many at a time."""
-    points = int(os.environ.get("EVERSTEP_LOOP_POINTS", "0"))
-    reference = Loop(tmp_path / "reference", timeout=2.0, DEATHS=_folder(tmp_path / "counted", 10**6))
+    points = 0 if SOAK else int(os.environ.get("EVERSTEP_LOOP_POINTS", "12"))
+    reference = Loop(tmp_path / "reference", timeout=6.0, DEATHS=_folder(tmp_path / "counted", 10**6))
     try:
         reference.start("everything", 3, id="r")
         assert reference.result("r").value == ["first", 7, "last"]
@@ -129,7 +145,7 @@ def test_killed_at_every_call_every_run_finishes_with_the_right_answer(tmp_path:
     chosen = range(1, calls + 1) if not points else sorted(random.Random(calls).sample(range(1, calls + 1), points))
 
     def at(point: int) -> tuple[int, Any, dict[str, int], int]:
-        loop = Loop(tmp_path / f"{point}", timeout=2.0, parallel=2, DEATHS=_folder(tmp_path / f"deaths-{point}", point))
+        loop = Loop(tmp_path / f"{point}", timeout=6.0, parallel=2, DEATHS=_folder(tmp_path / f"deaths-{point}", point))
         try:
             loop.start("everything", 3, id="x")  # who gets no answer asks again
             value = loop.result("x").value
@@ -137,7 +153,7 @@ def test_killed_at_every_call_every_run_finishes_with_the_right_answer(tmp_path:
         finally:
             loop.close()
 
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(at, chosen))
     for point, value, executions, deaths in outcomes:
         assert value == ["first", 7, "last"], f"killed at {point}"
