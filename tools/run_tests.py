@@ -69,8 +69,8 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         # Two runs, each with the distribution it needs: emulators are started once for the tests that share one.
         runs = [
-            (current, ["--ignore=tests/adapters"], "worksteal"),
-            (f"{current}, adapters", ["tests/adapters"], "loadgroup"),
+            (current, ["--ignore=tests/adapters", "--ignore=tests/gateway"], "worksteal"),
+            (f"{current}, adapters and gateway", ["tests/adapters", "tests/gateway"], "loadgroup"),
         ]
         if any((ROOT / argument.split("::")[0]).exists() for argument in arguments):
             runs = [(current, [], "loadgroup")]

@@ -73,8 +73,9 @@ def sdks() -> resonate_sdk.Sdks:
 class Dev:
     """A development server in a process of its own, at the address it printed."""
 
-    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *options: str, store: str = "sqlite:///shop.db", **environment: str) -> None:
         self.folder = folder
+        self.store = store
         (folder / "shop.py").write_text(APP)
         self.options = options
         self.environment = environment
@@ -82,7 +83,7 @@ class Dev:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "everstep.cli", "dev", "shop:app", "--store", "sqlite:///shop.db", "--quiet"]
+        command = [sys.executable, "-m", "everstep.cli", "dev", "shop:app", "--store", self.store, "--quiet"]
         env = {**os.environ, **self.environment}
         env.pop("EVERSTEP_TOKEN", None)
         self.process = subprocess.Popen(
@@ -126,8 +127,8 @@ class Dev:
 
 
 @contextmanager
-def dev(folder: Path, *options: str, **environment: str) -> Iterator[Dev]:
-    server = Dev(folder, *options, **environment)
+def dev(folder: Path, *options: str, store: str = "sqlite:///shop.db", **environment: str) -> Iterator[Dev]:
+    server = Dev(folder, *options, store=store, **environment)
     try:
         yield server
     finally:
