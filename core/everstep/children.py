@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .holding import Holding
 
 _CHUNK = 50
+_CHUNK_BYTES = 3_000_000
+"""Of arguments in one commit: DynamoDB takes four megabytes, Firestore ten."""
 
 
 class Children:
@@ -71,16 +73,20 @@ class Children:
         """Create children, a chunk to a commit, in place of local records outside history (P2.4). Raises LeaseLost."""
         loose = self._recorder.loose
         while records:
-            chunk = [
-                record._replace(param=await self._codec.externalize(record.param, record.id, "param"))
-                for record in records[:_CHUNK]
-            ]
+            chunk: list[Record] = []
+            size = 0
+            for record in records[:_CHUNK]:
+                param = await self._codec.externalize(record.param, record.id, "param")
+                size += 0 if param.data is None else len(param.data.encode())
+                if chunk and size > _CHUNK_BYTES:
+                    break
+                chunk.append(record._replace(param=param))
             changes = [(loose.get(record.id), record) for record in chunk]
             refused = await self._driver.writer.write(changes, fence=self._holding.fence())
             if refused is None:
                 for old, record in changes:
                     self._created(record.id, old.rev + 1 if old is not None else 1)
-                del records[:_CHUNK]
+                del records[: len(chunk)]
                 continue
             standing = {id: row for id, row in refused.found.items() if row is not None}
             if refused.fenced or not standing:
