@@ -124,6 +124,8 @@ async def _serve(order: dict[str, Any]) -> None:
     app: App = program.app
     folder = Path(order["folder"])
     app.provide(World(folder))
+    if hasattr(program, "prepare"):
+        program.prepare(folder)
     kill_at, seen = order["kill_at"], dict[str, int]()
 
     def on_event(event: Event) -> None:
