@@ -72,7 +72,8 @@ class Function:
         self._verifier = verifier
         self._auth = auth if auth is not None else self._may_call
         self._workflow = workflow
-        self._http_options = {"secret": settings.secret or None, **(http or {})}
+        waits = float(max(1, min(55, settings.timeout - 5)))
+        self._http_options = {"secret": settings.secret or None, "max_wait": waits, **(http or {})}
         self._threads = LoopThread()
         self._made_for: Any = None
         self._host: Host

@@ -150,6 +150,10 @@ def test_the_http_api_is_behind_flask_whole(project: str) -> None:
         assert got.json["value"] == 7
         assert (await asyncio.to_thread(ask, "GET", "/promises/nobody")).status_code == 404
         assert (await asyncio.to_thread(ask, "POST", "/workflows/ask", b"{")).status_code == 400
+        envelope = {"kind": "promise.get", "head": {"corrId": "1", "version": "2026-04-01"}, "data": {"id": "a/b c"}}
+        answer = await asyncio.to_thread(ask, "POST", "/", envelope)
+        assert answer.content_type.startswith("application/json")
+        assert answer.json["data"]["promise"]["state"] == "resolved"
 
     scenario(Work(), project, test)
 
