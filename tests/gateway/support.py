@@ -140,7 +140,8 @@ class Failed(Exception):
 
 
 class Worker:
-    """A process of an official SDK: a worker of a group, and a client that does what it is told."""
+    """A process of an official SDK: a worker of a group, and a client that does what it is told. `address` is where
+    messages are pushed to, if they are."""
 
     def __init__(self, command: list[str], cwd: Path, env: Mapping[str, str], notes: Path) -> None:
         self.notes_file = notes
@@ -160,7 +161,7 @@ class Worker:
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._hear, daemon=True).start()
         try:
-            self._ready.get(timeout=PATIENCE)
+            self.address = str(self._ready.get(timeout=PATIENCE).get("address") or "")
         except queue.Empty:
             raise AssertionError("".join(self._said)) from None
 

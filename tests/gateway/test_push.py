@@ -17,7 +17,7 @@ import pytest
 from everstep.clock import NEVER
 from everstep.protocol import VERSION
 from tests.components import requires_component
-from tests.gateway.support import Dev, dev
+from tests.gateway.support import Dev, dev, typescript
 
 requires_component("httpx", hint="pip install -e '.[gateway]'")
 
@@ -117,3 +117,15 @@ def test_pushes_go_only_where_they_may(tmp_path: Path) -> None:
         create(server, "t", **{"resonate:target": f"http://127.0.0.1:{port}/"})
         assert server.get("/promises/t?wait=1")["state"] == "pending"
         assert worker.got.empty()
+
+
+def test_the_typescript_sdk_with_messages_pushed(server: Dev) -> None:
+    with typescript(server, "w1", PUSH="1") as worker:
+        assert worker.address.startswith("http://127.0.0.1:")
+        assert worker.run("l1", "local", "bob") == {"first": "BOB!", "second": "BOB!!"}
+        assert worker.rpc("r1", "remote", "ann", "ts", target="ts") == "got hello ann"
+        assert worker.rpc("n1", "nap", 200, target="ts") is True
+        assert worker.rpc("f1", "factorial", 4, target="ts") == 24
+        assert worker.rpc("x1", "across", "quote", "everstep://shop", "pen", target="ts") == {
+            "value": {"item": "pen", "cents": 300}
+        }

@@ -1,14 +1,37 @@
 // A worker of the official TypeScript SDK, told by lines of JSON on its standard input what to do as a client.
 // `NOTES` names a file that gets one line for each body that really ran.
+// `PUSH` makes it a worker with an address of its own, to which messages are pushed.
 import { appendFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { createInterface } from "node:readline";
-import { Codec, Resonate } from "@resonatehq/sdk";
+import { Codec, HttpNetwork, Resonate } from "@resonatehq/sdk";
 
 const { GATEWAY: url, GROUP: group = "default", PID_NAME: pid, NOTES, TOKEN: token, PREFIX: prefix } = process.env;
-const resonate = new Resonate({ url, group, pid, token, prefix, ttl: Number(process.env.TTL ?? 60000) });
+const network = process.env.PUSH ? new HttpNetwork({ url, token, adapter: await pushed() }) : undefined;
+const resonate = new Resonate({ url, group, pid, token, prefix, network, ttl: Number(process.env.TTL ?? 60000) });
 const codec = new Codec();
 const note = (text) => appendFileSync(NOTES, `${text}\n`);
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+async function pushed() {
+  const callbacks = [];
+  const server = createServer(async (request, response) => {
+    let body = "";
+    for await (const chunk of request) body += chunk;
+    response.end();
+    for (const callback of callbacks) callback(JSON.parse(body));
+  });
+  await new Promise((done) => server.listen(0, "127.0.0.1", done));
+  const own = `http://127.0.0.1:${server.address().port}/`;
+  return {
+    unicast: own,
+    anycast: own,
+    match: (target) => (target === group ? own : `poll://any@${target}`),
+    init: async () => {},
+    stop: async () => server.close(),
+    onReceive: (callback) => callbacks.push(callback),
+  };
+}
 
 function* local(ctx, name) {
   const first = yield* ctx.run(shout, name);
@@ -96,7 +119,7 @@ const commands = {
   pause: () => pause(10),
 };
 
-console.log(JSON.stringify({ ready: pid }));
+console.log(JSON.stringify({ ready: pid, address: network?.unicast }));
 for await (const line of createInterface({ input: process.stdin })) {
   const { n, op, ...rest } = JSON.parse(line);
   Promise.resolve()
