@@ -22,7 +22,7 @@ from tests.components import requires_component
 from tools.components import resonate_sdk
 
 PROGRAMS = Path(__file__).parent / "programs"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 APP = """
 from datetime import timedelta
