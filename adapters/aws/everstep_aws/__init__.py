@@ -2,21 +2,26 @@
 
     handler = everstep_aws.handler(app)
 
-Nothing of the vendor's library is imported before it is needed: a cold start pays for what its invocation uses.
+Names are imported when they are asked for, and the vendor's library when it is needed: a cold start pays for what its
+invocation uses.
 """
 
 from __future__ import annotations
 
-from .auth import Gate
-from .blobs import S3Blobs
-from .deadletters import dead_letters
-from .durable import durable
-from .events import MalformedEvent, UnknownEvent
-from .handler import Function, handler
-from .kms import KmsEncryptor, new_data_key
-from .store import DynamoStore, open_store
-from .tables import create_table
-from .waker import SqsWaker
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .auth import Gate
+    from .blobs import S3Blobs
+    from .deadletters import dead_letters
+    from .decorator import durable
+    from .events import MalformedEvent, UnknownEvent
+    from .function import Function, handler
+    from .kms import KmsEncryptor, new_data_key
+    from .store import DynamoStore, open_store
+    from .tables import create_table
+    from .waker import SqsWaker
 
 __all__ = [
     "handler",
@@ -34,3 +39,27 @@ __all__ = [
     "UnknownEvent",
     "MalformedEvent",
 ]
+
+_WHERE = {
+    "handler": "function",
+    "durable": "decorator",
+    "dead_letters": "deadletters",
+    "Function": "function",
+    "DynamoStore": "store",
+    "open_store": "store",
+    "create_table": "tables",
+    "SqsWaker": "waker",
+    "S3Blobs": "blobs",
+    "KmsEncryptor": "kms",
+    "new_data_key": "kms",
+    "Gate": "auth",
+    "UnknownEvent": "events",
+    "MalformedEvent": "events",
+}
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{where}", __name__), name)

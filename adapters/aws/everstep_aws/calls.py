@@ -9,6 +9,7 @@ is tried again and remembered, so that the caller can tell its own record from a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -106,6 +107,13 @@ class Caller:
         if self._client is None:
             self._client = self._make()
         return self._client
+
+    def prepare(self) -> None:
+        """Make the client now; what is wrong with the configuration is said by the first call."""
+        from botocore.exceptions import BotoCoreError
+
+        with contextlib.suppress(BotoCoreError):
+            _ = self.client
 
     async def __call__(
         self, name: str, /, *, writes: bool = False, expected: frozenset[str] = frozenset(), **parameters: Any

@@ -12,7 +12,7 @@ from everstep.hosting import wake_from_json
 from everstep.registry import App
 
 from .events import read
-from .handler import Function
+from .function import Function
 
 if TYPE_CHECKING:
     from everstep.client import Client

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from everstep.errors import InvalidArgument, OutcomeUnknown, StoreError
@@ -38,11 +38,20 @@ _REFUSED = frozenset({"ConditionalCheckFailedException", "TransactionCanceledExc
 _PAGE = 100
 _BATCH = 25
 _MOST = 100
+_ANY = -1
 _REMEMBERED = 10_000
 _ARGS_REMEMBERED = 128
 
 CODEC_LIMIT = 180_000
 """Bytes of stored text: a call and its result lie in one item."""
+
+
+class Asked(NamedTuple):
+    """A write with a condition: the rev that was to stand, and the one that was to follow."""
+
+    id: str
+    expect: int
+    rev: int
 
 
 class DynamoStore:
@@ -79,6 +88,10 @@ class DynamoStore:
         self._stamp = os.urandom(5).hex()
         self._days: _Recent[tuple[int, int | None]] = _Recent(_REMEMBERED)
         self._args: _Recent[str] = _Recent(_ARGS_REMEMBERED)
+
+    def prepare(self) -> None:
+        """Make ready what the first request would have to."""
+        self.call.prepare()
 
     def waker(self) -> Waker:
         """The waker that goes with this store: SQS and Scheduler, as the URL or the environment says."""
@@ -119,9 +132,10 @@ class DynamoStore:
         return [row for row in rows.values() if row.id == id or row.id.startswith(prefix)]
 
     async def commit(self, commit: Commit) -> Refused | None:
-        origin, puts, deletes, fence, _ = commit
+        origin, puts, deletes, fence, guards = commit
         if fence is not None and fence.soft:
             fence = None
+        guarded = any(guard.id in deletes for guard in guards)
         if not puts and not deletes and fence is None:
             return None
         self.writes += 1
@@ -129,7 +143,7 @@ class DynamoStore:
         encoded = [self._encode(put, origin, by) for put in puts]
         await self._write_args(puts, encoded)
         try:
-            if not puts and fence is None:
+            if not puts and fence is None and not guarded:
                 await self._batch_delete([_key(origin, id) for id in deletes])
                 return None
             if len(puts) == 1 and not deletes and (fence is None or fence.id == puts[0].row.id):
@@ -263,7 +277,8 @@ class DynamoStore:
         if not answer.error:
             return None
         stood = answer.result.get("Item")
-        return await self._refusal([(put, stood)], fence is not None and _lease(stood) != fence.version, answer, by)
+        asked = Asked(put.row.id, put.expect, put.row.rev)
+        return await self._refusal([(asked, stood)], fence is not None and _lease(stood) != fence.version, answer, by)
 
     async def _transact(
         self, commit: Commit, encoded: Sequence[Encoded], fence: Fence | None, by: str
@@ -283,9 +298,10 @@ class DynamoStore:
         for put, one in zip(commit.puts, encoded, strict=True):
             condition = _condition(put.expect, fence_of(put.row.id))
             actions.append({"Put": {**told, "Item": one.item, **condition}})
+        revs = {guard.id: guard.rev for guard in commit.guards}
         for id in commit.deletes:
-            held = fence_of(id)
-            condition = {**told, **_condition(None, held)} if held is not None else {"TableName": self.table}
+            held, rev = fence_of(id), revs.get(id)
+            condition = {**told, **_condition(rev, held)} if held or rev is not None else {"TableName": self.table}
             actions.append({"Delete": {**condition, "Key": _key(commit.origin, id)}})
         if fence is not None and fence_at < 0:
             fence_at = len(actions)
@@ -307,24 +323,28 @@ class DynamoStore:
         if len(reasons) != len(actions) or not any(failed):
             raise StoreError(f"{self.call.what}: {answer.result.get('Error', {}).get('Message', reasons)}")
         stood = [reason.get("Item") for reason in reasons]
-        pairs = [(put, item) for put, item, no in zip(commit.puts, stood, failed, strict=False) if no]
+        written = [Asked(put.row.id, put.expect, put.row.rev) for put in commit.puts]
+        written += [Asked(id, revs.get(id, _ANY), _ANY) for id in commit.deletes]
+        asked = [
+            (one, item) for one, item, no in zip(written, stood, failed, strict=False) if no and one.expect != _ANY
+        ]
         fenced = fence is not None and failed[fence_at] and _lease(stood[fence_at]) != fence.version
-        return await self._refusal(pairs, fenced, answer, by)
+        return await self._refusal(asked, fenced, answer, by)
 
     async def _refusal(
-        self, pairs: Sequence[tuple[Put, Item | None]], fenced: bool, answer: Answer, by: str
+        self, asked: Sequence[tuple[Asked, Item | None]], fenced: bool, answer: Answer, by: str
     ) -> Refused | None:
         """What stood in the way; None where that is what an earlier attempt of this very commit wrote (rule F3)."""
         if answer.unsure:
-            for put, item in pairs:
+            for one, item in asked:
                 if item is not None and item["by"]["S"] == by:
                     return None
-                if put.expect if item is None else int(item["rev"]["N"]) > put.row.rev:
-                    raise OutcomeUnknown(f"{self.call.what}: {put.row.id!r} moved on after a write got no answer")
-        rows = await self.rows([item for _, item in pairs if item is not None])
-        found = {put.row.id: rows.get(put.row.id) for put, _ in pairs}
+                if one.expect if item is None else int(item["rev"]["N"]) > one.rev:
+                    raise OutcomeUnknown(f"{self.call.what}: {one.id!r} moved on after a write got no answer")
+        rows = await self.rows([item for _, item in asked if item is not None])
+        found = {one.id: rows.get(one.id) for one, _ in asked}
         revs = {id: 0 if row is None else row.rev for id, row in found.items()}
-        return Refused(fenced, {put.row.id: found[put.row.id] for put, _ in pairs if revs[put.row.id] != put.expect})
+        return Refused(fenced, {one.id: found[one.id] for one, _ in asked if revs[one.id] != one.expect})
 
     async def _batch_get(self, keys: Sequence[tuple[str, str]]) -> list[Item]:
         found: list[Item] = []

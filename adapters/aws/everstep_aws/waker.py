@@ -77,6 +77,10 @@ class SqsWaker:
         self._sqs = sqs or _caller("sqs", f"the SQS queue {queue!r}", region)
         self._scheduler = scheduler or _caller("scheduler", f"the schedule group {group!r}", region)
 
+    def prepare(self) -> None:
+        """Make ready what the first message would have to."""
+        self._sqs.prepare()
+
     async def arm(self, wake: Wake, at: int) -> str | None:
         """Deliver `wake` at `at` (milliseconds); returns the name of a schedule, or None for a message.
 

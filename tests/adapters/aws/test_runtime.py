@@ -24,6 +24,7 @@ pytest.importorskip("awslambdaric")
 pytestmark = pytest.mark.xdist_group("dynamodb-local")
 
 
+LIMIT = float(os.environ.get("EVERSTEP_LOOP_LIMIT", "4"))
 SOAK = bool(os.environ.get("EVERSTEP_SOAK"))
 
 
@@ -132,8 +133,8 @@ def test_a_game_of_chess_of_twenty_plies(tmp_path: Path) -> None:
 
 def test_killed_at_every_call_every_run_finishes_with_the_right_answer(tmp_path: Path) -> None:
     """Store, queue and scheduler, before each call and after it: each point has a run of its own, many at a time."""
-    points = 0 if SOAK else int(os.environ.get("EVERSTEP_LOOP_POINTS", "12"))
-    reference = Loop(tmp_path / "reference", timeout=6.0, DEATHS=_folder(tmp_path / "counted", 10**6))
+    points = 0 if SOAK else int(os.environ.get("EVERSTEP_LOOP_POINTS", "8"))
+    reference = Loop(tmp_path / "reference", timeout=LIMIT, DEATHS=_folder(tmp_path / "counted", 10**6))
     try:
         reference.start("everything", 3, id="r")
         assert reference.result("r").value == ["first", 7, "last"]
@@ -145,7 +146,9 @@ def test_killed_at_every_call_every_run_finishes_with_the_right_answer(tmp_path:
     chosen = range(1, calls + 1) if not points else sorted(random.Random(calls).sample(range(1, calls + 1), points))
 
     def at(point: int) -> tuple[int, Any, dict[str, int], int]:
-        loop = Loop(tmp_path / f"{point}", timeout=6.0, parallel=2, DEATHS=_folder(tmp_path / f"deaths-{point}", point))
+        loop = Loop(
+            tmp_path / f"{point}", timeout=LIMIT, parallel=2, DEATHS=_folder(tmp_path / f"deaths-{point}", point)
+        )
         try:
             loop.start("everything", 3, id="x")  # who gets no answer asks again
             value = loop.result("x").value
@@ -153,7 +156,7 @@ def test_killed_at_every_call_every_run_finishes_with_the_right_answer(tmp_path:
         finally:
             loop.close()
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(3) as pool:
         outcomes = list(pool.map(at, chosen))
     for point, value, executions, deaths in outcomes:
         assert value == ["first", 7, "last"], f"killed at {point}"

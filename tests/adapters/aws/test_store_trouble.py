@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from everstep.errors import InvalidArgument, OutcomeUnknown, StoreError, StoreUnavailable
-from everstep.ports import Fence, Put, Refused
+from everstep.ports import Fence, Guard, Put, Refused
 from everstep.promise import Kind, Row, TaskState
 from everstep.testing.conformance.rows import commit, row, write
 from everstep_aws.calls import Caller, make_client
@@ -183,6 +183,19 @@ def test_what_an_item_cannot_hold_is_refused_by_name() -> None:
         with pytest.raises(StoreError, match="101 records in a commit"):
             await store.commit(commit(*[Put(row(f"a.{n}"), 0) for n in range(101)]))
         assert faults.sent == []
+
+    run(scenario)
+
+
+def test_a_guarded_delete_is_conditional() -> None:
+    """Two that delete the same row: one of them did."""
+
+    async def scenario(store: DynamoStore, faults: Faults) -> None:
+        await write(store, row("a", rev=4))
+        delete = commit(deletes=("a",), guards=(Guard("a", 4),))
+        assert await store.commit(delete._replace(guards=(Guard("a", 3),))) == Refused(False, {"a": row("a", rev=4)})
+        assert await store.commit(delete) is None
+        assert await store.commit(delete) == Refused(False, {"a": None})
 
     run(scenario)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from everstep.events import Event, run_id
 from everstep.registry import App
 
-from .handler import Function, handler
+from .function import Function, handler
 
 if TYPE_CHECKING:
     from everstep.context import Context
