@@ -237,7 +237,7 @@ def handler(
 
 
 def _opened(app: App, environ: Mapping[str, str]) -> Client | None:
-    """The client the environment names. Its connections are prepared while the sandbox starts, where time costs least."""
+    """The client the environment names, prepared while the sandbox starts, where time costs least."""
     table = environ.get("EVERSTEP_TABLE")
     url = environ.get("EVERSTEP_STORE") or (f"dynamodb://{table}" if table else None)
     if not url:
