@@ -92,7 +92,8 @@ async def run_step(
         timeout: milliseconds; then the step is rejected for good, timed out. A blocking step is abandoned, not stopped.
         threads: how to run a blocking step beside the loop; None runs it on the loop.
     """
-    token = _current.set(make(StepInfo, (id, attempt, app)))
+    step = make(StepInfo, (id, attempt, app))
+    token = _current.set(step)
     limit = None if timeout is None else asyncio.timeout(timeout / 1000)
     try:
         try:
@@ -101,7 +102,7 @@ async def run_step(
             else:
                 async with limit:
                     value = await _call(info, args, kwargs, threads or in_thread)
-        except (ControlFlow, KeyboardInterrupt, GeneratorExit):  # abandoned: no failure of the step
+        except (ControlFlow, KeyboardInterrupt):
             raise
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -109,6 +110,8 @@ async def run_step(
                 raise
             return _failed(codec, RuntimeError(f"{info.name}() was cancelled, and not by its run"), attempt, retry)
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and _current.get() is not step:
+                raise  # abandoned, and closed where something else runs: no failure of the step
             if limit is not None and limit.expired():
                 return FailedForGood(Payload(), State.TIMEDOUT)
             return _failed(codec, error, attempt, retry)
