@@ -139,7 +139,7 @@ class Loop:
             status, said = self.call("POST", f"/workflows/{workflow}", {"id": id, "args": list(args)})
         assert status == 202, said
 
-    def until(self, what: Callable[[], Any], seconds: float = 90) -> Any:
+    def until(self, what: Callable[[], Any], seconds: float = 150) -> Any:
         """Ask until the answer is true."""
         give_up = time.monotonic() + seconds
         while not (found := what()):
