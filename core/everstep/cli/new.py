@@ -11,7 +11,17 @@ import everstep
 from everstep.errors import UsageError
 
 PLATFORMS = ("local", "aws", "gcp", "supabase", "cloudflare")
-_LEFT_OUT = ("__pycache__", "*.pyc", "*.db", "*.db-wal", "*.db-shm", "*.db.*", "notifications.log", "board.*")
+_LEFT_OUT = (
+    "__pycache__",
+    "python_modules",
+    "*.pyc",
+    "*.db",
+    "*.db-wal",
+    "*.db-shm",
+    "*.db.*",
+    "notifications.log",
+    "board.*",
+)
 
 
 class CannotCreate(UsageError):

@@ -8,11 +8,51 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-LEFT_OUT = {}
+PROCESS = "starts processes"
+THREADS = "starts threads"
+FILES = "is about files that several processes share"
+COMMANDS = "the command line is no part of a Worker"
+CLIENT = "drives the routes with httpx, which wants sockets; in workerd they are driven from outside"
+COMPILED = "needs a compiled package"
+MINUTES = "takes minutes there, and runs elsewhere"
+DEPTH = "nests a hundred thousand levels deep, which ends an interpreter whose stack is JavaScript's"
+REPOSITORY = "is about the repository or the installed distribution"
+
+MODULES = {
+    "test_browser.py": COMMANDS,
+    "test_cli_*.py": COMMANDS,
+    "test_http_*.py": CLIENT,
+    "test_models.py": CLIENT,
+    "test_processes.py": PROCESS,
+    "test_scripts.py": PROCESS,
+    "test_dependencies.py": PROCESS,
+    "test_plugin.py": PROCESS,
+    "test_bad_input.py": FILES,
+    "test_liveness.py": FILES,
+    "test_sqlite*.py": FILES,
+    "test_open_store.py": FILES,
+    "test_sync_client.py": THREADS,
+    "test_crypto.py": COMPILED,
+    "test_coerce_pydantic.py": COMPILED,
+    "test_pydantic_ai.py": COMPILED,
+    "test_layout.py": REPOSITORY,
+    "test_budgets.py": MINUTES,
+    "test_crash_everywhere.py": MINUTES,
+    "test_differential.py": MINUTES,
+    "test_properties.py": MINUTES,
+}
+TESTS = {
+    "*test_codec.py::test_damaged_text_is_a_decode_error*": DEPTH,
+    "*test_hosting.py::test_what_is_no_wake_up_is_refused*": DEPTH,
+}
+left_out: Counter[str] = Counter()
 
 
 class HandLoop(asyncio.BaseEventLoop):
@@ -44,3 +84,29 @@ def run(main: Any, *, debug: bool | None = None, loop_factory: Any = None) -> An
 def pytest_configure(config: pytest.Config) -> None:
     asyncio._set_running_loop(None)
     asyncio.run = run
+    for module in (asyncio, asyncio.events):
+        module.new_event_loop = HandLoop
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    for pattern, reason in MODULES.items():
+        if fnmatchcase(collection_path.name, pattern):
+            left_out[f"{collection_path.name}: {reason}"] += 1
+            return True
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept = []
+    for item in items:
+        reason = next((why for pattern, why in TESTS.items() if fnmatchcase(item.nodeid, pattern)), None)
+        if reason is None:
+            kept.append(item)
+        else:
+            left_out[f"{item.nodeid.partition('[')[0]}: {reason}"] += 1
+    items[:] = kept
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for what, count in sorted(left_out.items()):
+        terminalreporter.write_line(f"left out: {what}{f' ({count} cases)' if count > 1 else ''}")
