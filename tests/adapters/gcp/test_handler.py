@@ -16,6 +16,7 @@ import pytest
 
 from everstep import App, Context
 from everstep.errors import NotFound, WakerError
+from everstep.ports import Wake
 from everstep.testing.conformance import HandlerSuite
 from everstep.testing.conformance.handlers import Rig, Work
 from everstep_gcp.logs import CloudFormatter
@@ -211,6 +212,22 @@ def test_wake_ups_in_time_slow_the_queue_never_and_late_ones_are_put_off(project
         assert work.ran == {"before": 1, "after": 1}
 
     scenario(work, project, test)
+
+
+def test_a_wake_up_for_a_commit_that_never_was_is_given_up(project: str) -> None:
+    """Rule W2: it comes back for a bounded grace, over however many tasks, and stops slowing nothing down."""
+
+    async def test(rig: FunctionRig) -> None:
+        await rig.client.waker.arm(Wake("never", 7), rig.clock.now() + 1000)
+        await rig.client.start("nap", 7 * 86_400, id="n")
+        await rig.advance(10)
+        await rig.client.waker.arm(Wake("n", 99), rig.clock.now() + 1000)
+        await rig.advance(3600)
+        assert rig.dispatcher.waiting == 1, "that of the run itself"
+        assert rig.dispatcher.slowed == 0
+        assert len(rig.dispatcher.log) < 40
+
+    scenario(Work(), project, test)
 
 
 def test_a_queue_that_refuses_leaves_the_message_where_it_is(project: str) -> None:
