@@ -1,0 +1,73 @@
+"""What `everstep new --platform supabase` gives: a project of the Supabase CLI that applies as it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from everstep.cli.new import create, templates
+from tests.adapters.supabase.conftest import migration
+from tests.components import requires_component
+from tools.components import postgres, supabase_cli
+
+pytestmark = pytest.mark.xdist_group("supabase")
+
+NAMES = [name for name, template in templates().items() if "supabase" in template.platforms]
+
+
+def test_there_is_one() -> None:
+    assert "countdown" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_holds_the_migration_of_this_version(name: str, tmp_path: Path) -> None:
+    create(name, tmp_path / "mine", "supabase")
+    (applied,) = (tmp_path / "mine/supabase/supabase/migrations").glob("*_everstep.sql")
+    assert applied.read_bytes() == migration()
+    assert (tmp_path / "mine/supabase/supabase/functions/everstep/index.ts").is_file()
+    assert not (tmp_path / "mine/aws").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_function_loads(name: str, tmp_path: Path) -> None:
+    create(name, tmp_path / "mine", "supabase")
+    main = tmp_path / "mine/supabase/main.py"
+    env = {**os.environ, "EVERSTEP_SECRET": "s" * 16, "DATABASE_URL": "postgresql://localhost/x"}
+    env["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "mine"), *sys.path])
+    code = f"import runpy; print(type(runpy.run_path({str(main)!r})['handler']).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.stdout.strip() == "Function", done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES[:1])
+def test_the_supabase_cli_pushes_the_migration_and_says_so_once(name: str, tmp_path: Path) -> None:
+    cli = supabase_cli.find()
+    requires_component("supabase_cli", hint=supabase_cli.HINT, present=cli is not None)
+    requires_component("postgres", hint=postgres.HINT, present=postgres.find() is not None)
+    create(name, tmp_path / "mine", "supabase")
+    with postgres.Server(settings={"fsync": "off"}) as server:
+
+        def push() -> str:
+            done = subprocess.run(
+                [str(cli), "db", "push", "--db-url", f"{server.dsn}?sslmode=disable", "--yes"],
+                cwd=tmp_path / "mine/supabase",
+                env={**os.environ, "HOME": str(tmp_path)},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout + done.stderr
+
+        push()
+        assert "up to date" in push()
+        with psycopg.connect(server.dsn) as connection:
+            assert connection.execute("select everstep.version()").fetchone() == (2,)
