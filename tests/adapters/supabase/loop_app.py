@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,7 +77,7 @@ class Mortal(PostgresStore):
     """SIGKILL at the n-th database call: before it where n is even, after it where n is odd."""
 
     calls = 0
-    at = int(os.environ.get("EVERSTEP_DIE_AT", "-1"))
+    at = -1
 
     async def _on_connection(self, work: Callable[[Connection], Awaitable[T]], *, writing: bool) -> T:
         Mortal.calls += 1
@@ -88,5 +90,28 @@ class Mortal(PostgresStore):
         return result
 
 
-if "EVERSTEP_TEST_DSN" in os.environ:
-    handler = everstep_supabase.handler(app, Mortal(os.environ["EVERSTEP_TEST_DSN"]), auth="token", timeout=1.5)
+def serve(listener: socket.socket, folder: Path) -> None:
+    """Be the function, one process after the other: a fork has nothing to import, and dies where `die_at` says."""
+    import uvicorn
+
+    while True:
+        plan = folder / "die_at"
+        turns = plan.read_text().split() if plan.exists() else []
+        plan.write_text(" ".join(turns[1:]))
+        child = os.fork()
+        if child == 0:
+            Mortal.at = int(turns[0]) if turns else -1
+            store = Mortal(os.environ["EVERSTEP_TEST_DSN"])
+            handler = everstep_supabase.handler(app, store, auth="token", timeout=1.5)
+            config = uvicorn.Config(handler, log_level="error", lifespan="off")
+            uvicorn.Server(config).run(sockets=[listener])
+            os._exit(0)
+        (folder / "pid").write_text(str(child))
+        os.waitpid(child, 0)
+        with (folder / "deaths").open("a") as deaths:
+            deaths.write("x")
+
+
+if __name__ == "__main__":
+    with socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=512) as listener:
+        serve(listener, Path(sys.argv[2]))
