@@ -45,6 +45,8 @@ async def serve(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     async with _working(tools, url, console, work=work, bash=bash, quiet=quiet) as client:
         if wire is not None:
+            if wire.by_hand:
+                console.print("MCP on stdin and stdout, for a client that starts this; --http serves a port instead")
             await wire.serve(server(client, tools, wait=wait))
             return 0
         listener = listen(host, port)

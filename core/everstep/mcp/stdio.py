@@ -21,6 +21,8 @@ class Wire:
     """The standard streams, taken."""
 
     def __init__(self) -> None:
+        self.by_hand = os.isatty(0)
+        """A person is at the other end, and not a client."""
         sys.stdout.flush()
         self._in, self._out = os.dup(0), os.dup(1)
         nothing = os.open(os.devnull, os.O_RDONLY)
