@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _LARGE = 4096
 _FOLDED_SIZE = 1 << 20
 _SEGMENTS = 64
+"""Segments a task's record may hold before history is folded, which takes their place; a store that prices a write by
+its size says fewer, as `segments`."""
+_NAMED = 200_000
+"""Characters of ids and instants that one fold holds where it names records and does not contain them."""
 _PIECE = 8
 """How much goes into one fold at most, in units of `fold_after`."""
 FOUND = 1
@@ -196,6 +200,8 @@ class Recorder:
             entries = entries[: holding.driver.fold_after]
         if not self._store.folds:
             entries = [Entry(entry.id, entry.at, None) for entry in entries]
+            room = _NAMED // (40 + max(len(entry.id.encode()) for entry in entries))
+            entries = entries[: max(1, room)]
         prefix = child_prefix(holding.id, holding.task.generation)
         record = fold_record(holding.id, prefix, self.folds + 1, began_at, entries)
         return Folding(record, tuple([entry.id for entry in entries if entry.row is not None]), len(entries))
@@ -237,9 +243,10 @@ class Recorder:
         it costs no request, and is worth it for less. Raises LeaseLost.
         """
         holding, together, most = self._holding, self._store.folds, self._holding.driver.fold_after
+        segments = getattr(self._store, "segments", _SEGMENTS)
         # Ever more, so that the number of folds stays small beside what is in them.
         enough = min(most, max(most, holding.folded) // 8) if together else most
-        while len(self.tail) >= max(enough, 1) or (self.tail and len(holding.task.segments) > _SEGMENTS):
+        while len(self.tail) >= max(enough, 1) or (self.tail and len(holding.task.segments) > segments):
             folding = self.folding(began_at, _PIECE * most)
             if together and folding.size == len(self.tail):
                 return folding

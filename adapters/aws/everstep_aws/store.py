@@ -65,7 +65,8 @@ class DynamoStore:
     """
 
     single_writer = False
-    folds = False
+    folds = False  # deleting an item costs what writing it does
+    segments = 10  # with more, a run's own item would outgrow a write unit
 
     def __init__(
         self,

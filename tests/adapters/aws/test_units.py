@@ -45,9 +45,12 @@ class Meter:
     def reset(self) -> None:
         self.calls: Counter[str] = Counter()
         self.written = self.indexed = self.read = 0.0
+        self.transacted = 0
 
     def _ask(self, params: dict[str, Any], **_: Any) -> None:
         params["ReturnConsumedCapacity"] = "INDEXES"
+        for action in params.get("TransactItems", ()):
+            self.transacted += 2 * units(size(action["Put"]["Item"]) if "Put" in action else 1)
 
     def _note(self, model: Any, parsed: Any, **_: Any) -> None:
         self.calls[model.name] += 1
@@ -175,12 +178,28 @@ def test_an_iteration_of_the_countdown_is_three_write_units_one_query_and_one_me
         await function.client.start(countdown, 20, id="c")
         await function.run(70)
         function.reset()
-        await function.run(600)
-        assert function.meter.written == 30
+        await function.run(360)
+        assert function.meter.written == 18
         assert function.meter.indexed == 0
-        assert dict(function.meter.calls) == {"Query": 10, "PutItem": 30}
-        assert function.cloud.requests == ["SendMessage"] * 10
-        assert function.meter.read <= 20
+        assert dict(function.meter.calls) == {"Query": 6, "PutItem": 18}
+        assert function.cloud.requests == ["SendMessage"] * 6
+        assert function.meter.read <= 12
+
+    asyncio.run(scenario())
+
+
+def test_a_long_run_costs_what_a_short_one_does() -> None:
+    """Each acquisition adds a segment to the run's own item; every ten of them are folded before it outgrows a unit."""
+
+    async def scenario() -> None:
+        function = Function()
+        await function.client.start(countdown, 100, id="countdown-of-a-hundred")
+        await function.run(70)
+        function.reset()
+        await function.run(3600)
+        assert function.meter.written == 180, "three for each of sixty"
+        assert 0 < function.meter.transacted <= 42, "and less than one more for the folds"
+        assert (await function.client.get("countdown-of-a-hundred")).state == "pending"
 
     asyncio.run(scenario())
 
@@ -191,9 +210,9 @@ def test_a_body_that_is_kept_warm_reads_its_own_record_alone() -> None:
         await function.client.start(countdown, 20, id="c")
         await function.run(70)
         function.reset()
-        await function.run(600)
-        assert (function.meter.written, function.meter.read) == (30, 10)
-        assert dict(function.meter.calls) == {"GetItem": 10, "PutItem": 30}
+        await function.run(360)
+        assert (function.meter.written, function.meter.read) == (18, 6)
+        assert dict(function.meter.calls) == {"GetItem": 6, "PutItem": 18}
 
     asyncio.run(scenario())
 
