@@ -1,7 +1,12 @@
-"""`everstep new`: a template becomes a folder of one's own. Templates travel in the wheel as `everstep/_templates`."""
+"""`everstep new`: a template becomes a folder of one's own. Templates travel in the wheel as `everstep/_templates`.
+
+A template that is one module alone is deployed with the infrastructure of the countdown and an entry point that knows
+no template; one that brings more (other modules, packages, files) brings its infrastructure too.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +16,9 @@ import everstep
 from everstep.errors import UsageError
 
 PLATFORMS = ("local", "aws", "gcp", "supabase", "cloudflare")
+_SHARED = "countdown"
+_ENTRIES = "entries"
+_NAMED = (".sh", ".toml", ".md", ".yaml")
 _LEFT_OUT = (
     "__pycache__",
     "python_modules",
@@ -36,7 +44,18 @@ class Template(NamedTuple):
     @property
     def platforms(self) -> list[str]:
         """Where it can be deployed; every template runs locally."""
-        return ["local", *(one for one in PLATFORMS[1:] if (self.folder / one).is_dir())]
+        return ["local", *(one for one in PLATFORMS[1:] if (self.folder / one).is_dir() or self._shares(one))]
+
+    def _shares(self, platform: str) -> bool:
+        """Whether it takes the countdown's infrastructure: it is one module, and so is all that must be deployed."""
+        alone = {one.name for one in self.folder.iterdir() if one.is_file()} == {"app.py", "README.md"}
+        place = self.folder.parent
+        return alone and all((place / one / platform).is_dir() for one in (_SHARED, _ENTRIES))
+
+    def workflow(self) -> str:
+        """The name of its first workflow."""
+        found = re.search(r"@app\.workflow.*?\n(?:async )?def (\w+)", (self.folder / "app.py").read_text("utf-8"))
+        return found[1] if found is not None else self.name
 
 
 def places() -> Iterator[Path]:
@@ -83,6 +102,23 @@ def create(name: str, folder: Path, platform: str) -> list[Path]:
 
     try:
         shutil.copytree(template.folder, folder, ignore=left_out, dirs_exist_ok=True)
+        if platform != "local" and not (folder / platform).exists():
+            _share(template, folder / platform)
     except OSError as error:
         raise CannotCreate(f"cannot write to {folder}: {error.strerror or error}") from None
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _share(template: Template, into: Path) -> None:
+    """The countdown's infrastructure under this template's name."""
+    ignored = shutil.ignore_patterns(*_LEFT_OUT)
+    for place in (_SHARED, _ENTRIES):
+        shutil.copytree(template.folder.parent / place / into.name, into, ignore=ignored, dirs_exist_ok=True)
+    for path in into.rglob("*"):
+        if path.suffix in _NAMED and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            text = text.replace(f"/workflows/{_SHARED}", f"/workflows/{template.workflow()}")
+            text = text.replace("WORKFLOW", template.workflow()).replace("TEMPLATE", template.name)
+            if path.name != "README.md":
+                text = re.sub(rf"\b{_SHARED}\b", template.name, text)
+            path.write_text(text, encoding="utf-8")
