@@ -16,7 +16,7 @@ import pytest
 from tests.components import requires_component
 from tests.templates_by_path import TEMPLATES
 
-NAMES = sorted(path.parent.name for path in TEMPLATES.glob("*/gcp"))
+NAMES = sorted(path.parent.parent.name for path in TEMPLATES.glob("*/gcp/deploy.sh"))
 STANDIN = Path(__file__).with_name("gcloud_standin.py")
 EXPECTED = Path(__file__).with_name("commands")
 
@@ -186,6 +186,16 @@ def test_a_deployment_cut_short_is_finished_by_the_next(at: int, cloud: Cloud, t
         "storage buckets gs://demo-countdown-payloads",
         "tasks queues countdown",
     ]
+
+
+def test_a_template_without_infrastructure_of_its_own_is_deployed_with_the_countdown_s(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    folder = folder_of("saga", tmp_path)
+    done = cloud.run(folder / "gcp" / "deploy.sh", PROJECT="demo")
+    assert done.returncode == 0, done.stderr
+    assert "functions saga" in cloud.state()
+    assert not [key for key in cloud.state() if "countdown" in key]
 
 
 def test_without_a_project_nothing_is_done(cloud: Cloud, tmp_path: Path) -> None:
