@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from everstep.clock import Clock
     from everstep.driver import Tell
     from everstep.http.auth import Auth
+    from everstep.protocol import Message
     from everstep.registry import App
 
 TOKEN = "EVERSTEP_TOKEN"
@@ -63,10 +64,15 @@ def handler(
         raise InvalidArgument(f"steps_per_invocation={steps_per_invocation}: at least 1")
     from workers import DurableObject, WorkerEntrypoint  # type: ignore[import-not-found]
 
-    from .platform import EnvBindings, ObjectStorage, blobs_of, text_of
+    from .platform import EnvBindings, ObjectStorage, blobs_of, post, text_of
 
     options = Options(steps_per_invocation, moment, clock or Options().clock, tell)
     ready: list[bool] = []
+
+    async def push(message: Message) -> None:
+        from everstep.http.messages import Messenger
+
+        await Messenger(clock=options.clock, post=post)(message)
 
     def prepare(env: Any) -> None:
         if not ready:
@@ -80,7 +86,13 @@ def handler(
             prepare(self.env)
             life = os.urandom(8).hex()
             self._object = RunObject(
-                app, ObjectStorage(self.ctx), EnvBindings(self.env), options, life, blobs_of(self.env)
+                app,
+                ObjectStorage(self.ctx),
+                EnvBindings(self.env),
+                options,
+                life,
+                blobs=blobs_of(self.env),
+                messages=push,
             )
 
         async def everstep(self, message: str) -> str:
@@ -126,7 +138,9 @@ def handler(
                     message.ack()
 
         def _client(self) -> Any:
-            return client_of(app, EnvBindings(self.env), clock=options.clock, blobs=blobs_of(self.env))
+            client = client_of(app, EnvBindings(self.env), clock=options.clock, blobs=blobs_of(self.env))
+            client.service.deliver = push
+            return client
 
     return Worker(Default, Run, Index)
 

@@ -13,6 +13,7 @@ from everstep.errors import EverstepError, StoreError
 from everstep.hosting import Host
 from everstep.ports import Wake
 from everstep.registry import App
+from everstep.service import Deliver
 
 from . import wire
 from .home import Home
@@ -44,10 +45,20 @@ class RunObject:
 
     Args:
         life: names this life of the object; no other one has it.
+        blobs: where payloads above the limit of a row go.
+        messages: how workers and listeners that are no Apps of ours get their messages.
     """
 
     def __init__(
-        self, app: App, storage: Storage, bindings: Bindings, options: Options, life: str, blobs: Blobs | None = None
+        self,
+        app: App,
+        storage: Storage,
+        bindings: Bindings,
+        options: Options,
+        life: str,
+        *,
+        blobs: Blobs | None = None,
+        messages: Deliver | None = None,
     ) -> None:
         self._app = app
         self._storage = storage
@@ -55,6 +66,7 @@ class RunObject:
         self._options = options
         self._life = life
         self._blobs = blobs
+        self._messages = messages
         self._parts: tuple[Home, Shift, Host] | None = None
 
     def _at(self, origin: str | None) -> tuple[Home, Shift, Host] | None:
@@ -90,6 +102,7 @@ class RunObject:
             tell=options.tell,
             tells_steps=options.tell is not None,
             dead=shift.is_dead,
+            messages=self._messages,
         )
         self._parts = home, shift, host
         return self._parts

@@ -7,7 +7,7 @@ a converted value is seldom the one that was meant. Callbacks are handed over on
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import js  # type: ignore[import-not-found]  # the platform's
@@ -120,6 +120,13 @@ class R2Blobs:
 
     async def delete(self, key: str) -> None:
         await self._bucket.delete(_object_key(key))
+
+
+async def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    """Push a message to a worker or a listener elsewhere; see `everstep.http.messages.Post`."""
+    options = {"method": "POST", "headers": dict(headers), "body": body.decode(), "redirect": "manual"}
+    response = await js.fetch(url, to_js(options, dict_converter=js.Object.fromEntries))
+    return int(response.status)
 
 
 def _object_key(key: str) -> str:

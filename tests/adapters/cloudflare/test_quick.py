@@ -9,7 +9,7 @@ import asyncio
 import random
 
 from everstep.clock import VirtualClock
-from everstep.ports import Store, Wake, Waker
+from everstep.ports import Store, Wake
 from everstep.registry import App
 from everstep.stores.memory import MemoryStore
 from everstep.testing.conformance import HandlerSuite, StoreSuite
@@ -74,9 +74,6 @@ class TestStepByStep(HandlerSuite):
 def test_it_agrees_with_the_memory_store() -> None:
     async def scenario() -> None:
         store = DurableObjectStore(Peers(FakeWorld(App("quick"), Options(clock=VirtualClock()))))
-        await compare(MemoryStore(), store, random.Random(5), quiet_rounds=400)
+        await compare(MemoryStore(), store, random.Random(5), quiet_rounds=200, most_rounds=1500)
 
     asyncio.run(scenario())
-
-
-_: type[Waker]

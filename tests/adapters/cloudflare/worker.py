@@ -162,11 +162,16 @@ class Worker:
             "bindings": ", ".join(bindings),
             "namespaces": ", ".join(namespaces),
         }
-        (folder / "config.capnp").write_text(_CONFIG % names)
+        (folder / "config.capnp").write_text(self._config(names))
         self.process: subprocess.Popen[bytes] | None = None
         self.boot = 0.0
         if start:
             self.start()
+
+    def _config(self, names: Mapping[str, object]) -> str:
+        return _CONFIG % names
+
+    _options: tuple[str, ...] = ()
 
     def start(self) -> Worker:
         """Start the process; the time until Python's first answer is in `boot`, in seconds."""
@@ -179,6 +184,7 @@ class Worker:
                 [
                     installed().binary, "serve", "--experimental", "--import-path=/", self.folder / "config.capnp",
                     f"--socket-addr=http=127.0.0.1:{self.port}", f"--directory-path=storage={self.folder / 'storage'}",
+                    *self._options,
                 ],
                 stdout=log, stderr=log, preexec_fn=_die_with_us,
             )  # fmt: skip
@@ -254,3 +260,26 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+class TrueWorker(Worker):
+    """A Worker whose Python is loaded by Cloudflare's own loader, from a folder of its bundles."""
+
+    def __init__(self, folder: Path, files: Mapping[str, bytes], *, objects: Mapping[str, str], bundles: Path) -> None:
+        self._files = files
+        self._options = (f"--pyodide-bundle-disk-cache-dir={bundles}",)
+        super().__init__(folder, files, objects=objects)
+
+    def _config(self, names: Mapping[str, object]) -> str:
+        modules = []
+        for name, data in sorted(self._files.items(), key=lambda one: one[0] != "entry.py"):
+            path = self.folder / "files" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            kind = "pythonModule" if name.endswith(".py") else "data"
+            modules.append(f'(name = "{name}", {kind} = embed "{path}")')
+        before, _, rest = (_CONFIG % names).partition("const main :Workerd.Worker = (")
+        after = rest[rest.index("  bindings = [") :]
+        flags = 'compatibilityFlags = ["python_workers"],'
+        head = f'const main :Workerd.Worker = (\n  compatibilityDate = "{COMPATIBILITY}",\n  {flags}\n'
+        return f"{before}{head}  modules = [{', '.join(modules)}],\n{after}"

@@ -1,0 +1,246 @@
+"""Objects in trouble, on a stand-in for the platform's storage: what is told when, and what a retry does."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from everstep.clock import VirtualClock
+from everstep.context import Context
+from everstep.errors import OutcomeUnknown, StoreError
+from everstep.ports import Commit
+from everstep.registry import App
+from everstep_cloudflare.auth import access, bearer
+from everstep_cloudflare.events import event_of
+from everstep_cloudflare.objects import Options, client_of
+from everstep_cloudflare.shift import GUARD
+
+from .fake import FakeWorld
+
+app = App("objects")
+RAN: list[str] = []
+
+
+@app.step
+def once(what: str) -> str:
+    RAN.append(what)
+    return what
+
+
+@app.workflow
+async def nap(ctx: Context, seconds: float) -> str:
+    await ctx.run(once, "before")
+    await ctx.sleep(seconds)
+    return await ctx.run(once, "after")
+
+
+@app.step
+async def held() -> str:
+    RAN.append("freed" if RAN else "stuck")
+    if len(RAN) == 1:
+        await asyncio.Event().wait()
+    return RAN[-1]
+
+
+@app.workflow
+async def stuck(ctx: Context) -> str:
+    return await ctx.run(held)
+
+
+class World(FakeWorld):
+    def __init__(self) -> None:
+        RAN.clear()
+        self.clock = VirtualClock()
+        super().__init__(app, Options(clock=self.clock))
+        self.client = client_of(app, self, clock=self.clock)
+        self.told: list[dict[str, Any]] = []
+        self.deaf = False
+
+    async def index(self, message: str) -> str:
+        call = json.loads(message)
+        if call["op"] == "put":
+            if self.deaf:
+                raise OSError("the index is away")
+            self.told.append(call["entry"])
+        return await super().index(message)
+
+    async def ring_all(self, until: int) -> None:
+        while (found := self.next_alarm()) is not None and found[0] <= until:
+            self.clock.set(max(self.clock.now(), found[0]))
+            await self.ring(found[1])
+        self.clock.set(until)
+
+
+def test_w9_an_origin_is_in_the_index_before_its_first_row_is_written() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.deaf = True
+        with pytest.raises(OutcomeUnknown):
+            await world.client.start(nap, 1, id="n")
+        assert await world.client.store.load(["n"]) == {}
+        world.deaf = False
+        await world.client.start(nap, 1, id="n")
+        assert [(one["origin"], one["live"]) for one in world.told] == [("n", True)]
+
+    asyncio.run(scenario())
+
+
+def test_the_index_hears_of_a_start_and_of_an_end_and_of_nothing_between() -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.client.start(nap, 3600, id="n")
+        await world.ring_all(world.clock.now() + 7_200_000)
+        assert [(one["live"], one["state"]) for one in world.told] == [(True, "pending"), (False, "resolved")]
+
+    asyncio.run(scenario())
+
+
+def test_what_the_index_missed_it_hears_when_it_asks() -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.client.start(nap, 1, id="n")
+        world.deaf = True
+        await world.ring_all(world.clock.now() + 10_000)
+        assert (await world.client.get("n")).state == "resolved"
+        world.deaf = False
+        found, _ = await world.client.search(state="resolved")
+        assert [one.id for one in found] == ["n"]
+        assert await world.client.store.due(world.clock.now(), 10) == []
+        assert world.index_object._index.entries.overdue(world.clock.now(), 10) == []
+
+    asyncio.run(scenario())
+
+
+def test_w9_an_alarm_that_died_before_is_guarded_by_another_one() -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.client.start(nap, 3600, id="n")
+        seen: list[int | None] = []
+
+        def look(what: str) -> None:
+            seen.append(world.storages["n"]._alarm)
+
+        world.objects["n"]._options = world.options._replace(tell=lambda kind, id, **_: look(kind))
+        world.objects["n"]._parts = None
+        began = world.clock.now()
+        await world.ring("n", retries=3)
+        assert began + GUARD in seen
+        assert world.storages["n"]._alarm == began + 3_600_000
+        assert RAN == ["before"]
+
+    asyncio.run(scenario())
+
+
+def test_an_earlier_life_is_taken_over_from_without_waiting_for_its_lease() -> None:
+    """The object died with the run in its hands; the alarm that comes again finds whose it was."""
+
+    async def scenario() -> None:
+        world = World()
+        await world.client.start(stuck, id="n")
+        dying = asyncio.ensure_future(world.object("n").alarm())
+        while not RAN:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        (row,) = (await world.client.store.load(["n"])).values()
+        assert row.lease is not None
+        world.objects.pop("n")
+        await world.ring("n")
+        assert RAN == ["stuck", "freed"]
+        assert (await world.client.get("n")).value == "freed"
+        dying.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_an_object_that_was_only_asked_keeps_nothing() -> None:
+    async def scenario() -> None:
+        world = World()
+        assert await world.client.store.load(["nobody"]) == {}
+        assert await world.client.store.branch("nobody") == []
+        assert world.storages["nobody"].rows("SELECT name FROM sqlite_master") == []
+
+    asyncio.run(scenario())
+
+
+def test_nonsense_is_answered_as_an_error() -> None:
+    async def scenario() -> None:
+        world = World()
+        for message in ("", "[]", '{"op": "fly", "origin": "a"}'):
+            assert "error" in json.loads(await world.run("a", message))
+        for message in ("{", '{"op": "fly"}'):
+            assert "error" in json.loads(await world.index_object.answer(message))
+        parts = world.object("a")._at("a")
+        with pytest.raises(StoreError, match="holds nothing"):
+            await parts[0].commit(Commit("b", ()))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("body", [b'{"a": 1}', '{"a": 1}', {"a": 1}])
+def test_a_message_is_normalised(body: Any) -> None:
+    message = SimpleNamespace(id="m1", timestamp=SimpleNamespace(getTime=lambda: 17.0), attempts=2, body=body)
+    event = event_of("orders", message)
+    assert (event.id, event.kind, event.source, event.data, event.time) == ("m1", "queue", "orders", {"a": 1}, 17)
+    assert event.attributes == {"attempts": 2}
+
+
+def test_without_a_token_nobody_passes() -> None:
+    def request(text: str) -> Any:
+        return SimpleNamespace(headers={"authorization": text})
+
+    assert not bearer(None)(request("Bearer "))
+    assert not bearer("")(request("Bearer "))
+    assert not bearer("t")(request("Bearer x"))
+    assert not bearer("t")(request("Basic t"))
+    assert bearer("t")(request("bearer t"))
+
+
+NOW = 1_700_000_000
+GOOD = {"iss": "https://team.example", "aud": ["tag"], "exp": NOW + 60, "nbf": NOW - 60}
+
+
+@pytest.mark.parametrize(
+    ("claims", "header", "passes"),
+    [
+        ({}, {}, True),
+        ({"aud": "tag"}, {}, True),
+        ({"aud": ["other"]}, {}, False),
+        ({"iss": "https://evil.example"}, {}, False),
+        ({"exp": NOW - 3600}, {}, False),
+        ({"nbf": NOW + 3600}, {}, False),
+        ({}, {"alg": "none"}, False),
+        ({}, {"alg": "HS256"}, False),
+        ({}, {"kid": "unknown"}, False),
+        ({"exp": "soon"}, {}, False),
+    ],
+)
+def test_access_checks_every_claim_and_the_signature(
+    claims: dict[str, Any], header: dict[str, Any], passes: bool
+) -> None:
+    def part(data: Any) -> str:
+        return base64.urlsafe_b64encode(json.dumps(data).encode()).decode().rstrip("=")
+
+    async def keys() -> list[dict[str, Any]]:
+        return [{"kid": "k1"}]
+
+    async def verify(key: dict[str, Any], signature: bytes, message: bytes) -> bool:
+        return key["kid"] == "k1" and signature == b"signed"
+
+    check = access("team.example", "tag", keys=keys, verify=verify, clock=VirtualClock(NOW * 1000))
+    signed = f"{part({'alg': 'RS256', 'kid': 'k1', **header})}.{part({**GOOD, **claims})}."
+
+    async def scenario() -> None:
+        async def ask(token: str) -> bool:
+            return await check(SimpleNamespace(headers={"cf-access-jwt-assertion": token}))
+
+        assert await ask(signed + base64.urlsafe_b64encode(b"signed").decode()) is passes
+        assert not await ask(signed + base64.urlsafe_b64encode(b"forged").decode())
+        assert not await ask("")
+        assert not await ask("a.b")
+        assert not await ask("é.é.é")
+
+    asyncio.run(scenario())
