@@ -6,8 +6,8 @@ halted (rule W1). `verify` recomputes that from the records and trusts nothing e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from .clock import NEVER
 from .errors import NotFound, StoreCorrupted
@@ -176,10 +176,23 @@ _PRICES = {
 }
 
 
+class Taken(NamedTuple):
+    """What one record of a run took: how often it was written (as a failed attempt, `attempts` times of these), and how
+    often its branch was read, whose rows are `branch`. A store with a `price` works its own platform's price out of it.
+    """
+
+    row: Row
+    writes: int
+    attempts: int
+    reads: int
+    branch: Sequence[Row]
+
+
 async def cost(client: Client, id: str) -> CostReport:
     """What a recorded run took, read off its records: each acquisition is a query and a write, each suspension or end a
     write, each completion a write, each failed attempt one more."""
     pending, seen = [id], set[str]()
+    taken: list[Taken] = []
     queries = writes = reads = wakeups = stored = units = records = 0
     while pending:
         branch = pending.pop()
@@ -208,6 +221,11 @@ async def cost(client: Client, id: str) -> CostReport:
                     pending.append(row.id)
                 elif record.kind == Kind.PROMISE and record.settled_at is not None:
                     of_row += 1
+            own = row.id == branch
+            if own or row.task is None:
+                taken.append(
+                    Taken(row, of_row, 0 if own else record.attempt, version if own else 0, rows if own else ())
+                )
             writes += of_row
             units += of_row * max(1, -(-size // 1024))
     if not records:
@@ -216,4 +234,7 @@ async def cost(client: Client, id: str) -> CostReport:
         platform: units * write + reads * read + wakeups * wake + queries * call
         for platform, (write, read, wake, call) in _PRICES.items()
     }
+    price: Callable[[Sequence[Taken], int], dict[str, float]] | None = getattr(client.store, "price", None)
+    if price is not None:
+        dollars |= price(taken, wakeups)
     return CostReport({"query": queries, "write": writes}, stored, wakeups, records, dollars)

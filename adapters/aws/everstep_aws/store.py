@@ -31,6 +31,7 @@ from .item import LARGEST, Encoded, Item, bucket, bucket_of, decode, encode, is_
 if TYPE_CHECKING:
     from everstep.codec import Codec
     from everstep.ports import Waker
+    from everstep.upkeep import Taken
 
 T = TypeVar("T")
 
@@ -110,6 +111,12 @@ class DynamoStore:
         from .blobs import S3Blobs
 
         return Codec(blobs=S3Blobs(bucket, region=self.region), limit=CODEC_LIMIT)
+
+    def price(self, taken: Sequence[Taken], wakeups: int) -> dict[str, float]:
+        """What a recorded run cost here, for `everstep cost`."""
+        from .pricing import price
+
+        return price(taken, wakeups)
 
     async def load(self, ids: Sequence[str]) -> dict[str, Row]:
         wanted = list(dict.fromkeys(ids))

@@ -30,7 +30,7 @@ from tools.components import ministack, sam
 
 from .emulators import CREDENTIALS, REGION, answers, free_port, until
 
-pytestmark = pytest.mark.xdist_group("ministack")
+pytestmark = pytest.mark.xdist_group("aws-loops")
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "token-of-the-test"
@@ -64,7 +64,7 @@ class Stack:
         status, body = self.call("POST", f"/workflows/{workflow}", {"id": id, "args": args})
         assert (status, body.get("id")) == (202, id), body
 
-    def result(self, id: str, seconds: float = 90) -> Any:
+    def result(self, id: str, seconds: float = 150) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             view = asyncio.run(self._view(id))

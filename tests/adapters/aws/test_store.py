@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("dynamodb-local")
 
 QUIET = int(os.environ.get("EVERSTEP_DIFFERENTIAL_QUIET", "200"))
 SEED = int(os.environ.get("EVERSTEP_DIFFERENTIAL_SEED", "1"))
-MOST = int(os.environ.get("EVERSTEP_DIFFERENTIAL_ROUNDS", "800"))
+MOST = int(os.environ.get("EVERSTEP_DIFFERENTIAL_ROUNDS", "400"))
 
 
 class TestDynamoDBLocal(StoreSuite):
@@ -67,7 +67,7 @@ async def _compared(other: Store, most: int = MOST) -> Outcome:
 
 
 def test_dynamodb_local_agrees_with_memory() -> None:
-    assert asyncio.run(_compared(local_store())).signatures > 200
+    assert asyncio.run(_compared(local_store())).signatures > 150
 
 
 def test_moto_agrees_with_memory() -> None:

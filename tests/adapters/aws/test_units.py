@@ -17,7 +17,7 @@ from everstep.client import Client
 from everstep.ports import Put
 from everstep.promise import Kind
 from everstep.testing.conformance.rows import commit, row
-from everstep_aws import handler
+from everstep_aws import handler, pricing
 from everstep_aws.calls import Caller, make_client
 from everstep_aws.item import LARGEST, bucket, encode, size, units
 from everstep_aws.store import DynamoStore
@@ -256,5 +256,31 @@ def test_what_dynamodb_does_not_take_is_beyond_what_we_count() -> None:
         plain = row("a", value="")
         largest = plain._replace(value="x" * (LARGEST - size(encode(plain, "a", stamp, None).item)))
         assert await meter.store.commit(commit(Put(largest, 0))) is None
+
+    asyncio.run(scenario())
+
+
+def test_the_price_of_a_recorded_run_is_that_of_what_was_measured() -> None:
+    """Every unit of a run from its start to its end, and the arithmetic of its price."""
+
+    async def scenario() -> None:
+        function = Function()
+        await function.client.start(countdown, 5, id="c")
+        await function.run(400)
+        assert (await function.client.get("c")).state == "resolved"
+        measured = function.meter.written + function.meter.transacted
+        seen: list[Any] = []
+
+        def price(taken: Any, wakeups: int) -> dict[str, float]:
+            seen.append((pricing.units_of(taken), wakeups))
+            return pricing.price(taken, wakeups)
+
+        function.meter.store.price = price  # type: ignore[method-assign]
+        report = await function.client.cost("c")
+        ((counted, wakeups),) = seen
+        assert abs(counted.write - measured) <= 0.1 * measured, (counted, measured)
+        assert report.dollars["aws"] == pytest.approx(
+            counted.write * 0.625e-6 + counted.read * 0.125e-6 + wakeups * (3 * 0.40e-6 + 0.20e-6)
+        )
 
     asyncio.run(scenario())
