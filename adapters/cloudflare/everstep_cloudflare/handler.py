@@ -111,7 +111,7 @@ def handler(
 
     class Default(WorkerEntrypoint):  # type: ignore[misc]
         async def fetch(self, request: Any) -> Any:
-            from workers import asgi
+            from workers import asgi  # pyright: ignore[reportMissingImports]
 
             prepare(self.env)
             # An application of its own for each request: what waits for I/O belongs to the request that began it.

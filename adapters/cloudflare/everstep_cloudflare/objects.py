@@ -82,7 +82,7 @@ class RunObject:
             origin = found[0]
         options, clock = self._options, self._options.clock
         shift: Shift
-        home = Home(self._storage, origin, clock, self._peers.tell_index, lambda: shift.poke())
+        home = Home(self._storage, str(origin), clock, self._peers.tell_index, lambda: shift.poke())
         stepwise = options.steps_per_invocation is not None
         shift = Shift(home, clock, f"{HOLDER}{self._life}", stepwise=stepwise)
         store = DurableObjectStore(self._peers, home, blobs=self._blobs)

@@ -10,15 +10,15 @@ import pytest
 from .worker import CLASSES, SITES, Worker, sources, vendored
 
 
-def runs(folder: Path, steps: int | None = None, *, start: bool = True) -> Worker:
+def runs(folder: Path, steps: int | None = None, *, blobs: bool = False, start: bool = True) -> Worker:
     """The Worker of `sites/runs`."""
-    files = {**sources(SITES / "runs"), "mode.py": f"STEPS = {steps}\n".encode(), **vendored()}
+    files = {**sources(SITES / "runs"), "mode.py": f"STEPS, BLOBS = {steps}, {blobs}\n".encode(), **vendored()}
     return Worker(folder, files, objects={**CLASSES, "LEDGER": "Ledger"}, start=start)
 
 
 @pytest.fixture(scope="package")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    with runs(tmp_path_factory.mktemp("runs")) as running:
+    with runs(tmp_path_factory.mktemp("runs"), blobs=True) as running:
         yield running
 
 

@@ -158,10 +158,16 @@ def test_nobody_passes_without_the_token(worker: Worker) -> None:
     assert worker.call("GET", "/", headers={"authorization": ""})[0] == 200
 
 
-def test_a_payload_that_no_row_can_hold_is_refused_by_name(worker: Worker) -> None:
+def test_a_payload_that_no_row_can_hold_goes_to_the_bucket(worker: Worker) -> None:
     start(worker, "large", "huge", 5_000_000)
 
-    view = worker.get("/promises/huge?wait=30")
+    assert worker.result("huge") == 5_000_000
+
+
+def test_without_a_bucket_it_is_refused_by_name(step_by_step: Worker) -> None:
+    start(step_by_step, "large", "huge", 5_000_000)
+
+    view = step_by_step.get("/promises/huge?wait=30")
     assert (view["state"], view["error"]["type"]) == ("rejected", "PayloadTooLarge")
 
 

@@ -8,18 +8,49 @@ from urllib.parse import unquote
 
 from flows import Ledger as LedgerClient
 from flows import app
-from mode import STEPS
+from mode import BLOBS, STEPS
 from workers import DurableObject, Response
 
 from everstep.clock import SystemClock
-from everstep_cloudflare import handler
+from everstep_cloudflare import handler, platform
 from everstep_cloudflare.objects import client_of
-from everstep_cloudflare.platform import EnvBindings, ObjectStorage
+from everstep_cloudflare.platform import EnvBindings, ObjectStorage, R2Blobs
 
 
 def setup(env: Any) -> None:
     app.provide(LedgerClient(env))
 
+
+class Bucket:
+    """In place of R2, which workerd alone does not have: the same calls, on a dictionary of this process."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Any] = {}
+
+    async def put(self, key: str, data: Any) -> None:
+        self.held[key] = data.to_bytes() if hasattr(data, "to_bytes") else bytes(data.to_py())
+
+    async def get(self, key: str) -> Any:
+        return Body(self.held[key]) if key in self.held else None
+
+    async def delete(self, key: str) -> None:
+        self.held.pop(key, None)
+
+
+class Body:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def arrayBuffer(self) -> Body:
+        return self
+
+    def to_bytes(self) -> bytes:
+        return self._data
+
+
+BUCKET = Bucket()
+if BLOBS:
+    platform.blobs_of = lambda env: R2Blobs(BUCKET)
 
 worker = handler(app, setup=setup, steps_per_invocation=STEPS)
 Index = worker.Index
