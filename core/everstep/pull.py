@@ -30,6 +30,8 @@ from .protocol import (
 _log = logging.getLogger("everstep")
 _PAGE = 20
 _IDLE = (0.1, 1.0)
+_LOOK = 5.0
+"""Seconds at most until a task that was cancelled is noticed."""
 
 
 class Taken(NamedTuple):
@@ -54,7 +56,7 @@ class Puller:
         work: does one.
         pid: names this worker on leases; unique to the process.
         concurrency: how many at a time.
-        lease: milliseconds after which a dead worker's task goes to another; renewed at a third of it.
+        lease: milliseconds after which a dead worker's task goes to another; renewed at a third of it at the latest.
     """
 
     def __init__(
@@ -140,7 +142,7 @@ class Puller:
         doing = asyncio.ensure_future(self._outcome(record))
         try:
             while not doing.done():
-                await asyncio.wait([doing], timeout=self.lease / 3000)
+                await asyncio.wait([doing], timeout=min(self.lease / 3000, _LOOK))
                 if not doing.done() and not await self._still(ref):
                     return
             state, value = doing.result()

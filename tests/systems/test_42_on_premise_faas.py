@@ -40,9 +40,9 @@ def url(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def machine(folder: Path, kind: Machine, name: str) -> Iterator[subprocess.Popen[bytes]]:
+def machine(folder: Path, kind: Machine, name: str, lease: float = 60) -> Iterator[subprocess.Popen[bytes]]:
     """A machine without an address: it fetches its work. Switched off in the end, whatever it does."""
-    words = ("bash", "--group", kind, "--store", url(folder), "--lease", "0.5", "--concurrency", "2")
+    words = ("bash", "--group", kind, "--store", url(folder), "--lease", str(lease), "--concurrency", "2")
     child = subprocess.Popen(
         [sys.executable, "-m", "everstep.cli", *words, "--env", f"WORKER={name}", "--env", f"OUTSIDE={folder}"],
         cwd=ROOT,
@@ -135,7 +135,7 @@ def test_the_job_of_a_machine_that_dies_moves_to_another_of_its_kind(tmp_path: P
     (tmp_path / "hold").touch()
 
     async def talk(client: Client) -> str:
-        with machine(tmp_path, "cpu", "cpu-1"), machine(tmp_path, "gpu", "gpu-1") as first:
+        with machine(tmp_path, "cpu", "cpu-1"), machine(tmp_path, "gpu", "gpu-1", 4) as first:
             handle = await client.start(submit, "gpu", HELD, id="job")
             await until(lambda: len(lines(tmp_path)) == 1)
             os.kill(first.pid, signal.SIGKILL)

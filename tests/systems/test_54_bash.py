@@ -26,10 +26,10 @@ BOTH = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 @contextlib.contextmanager
-def runner(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def runner(folder: Path, *options: str, lease: float = 60) -> Iterator[subprocess.Popen[bytes]]:
     """`everstep bash` in a process of its own, killed in the end."""
     store = f"sqlite:///{folder / 'store.db'}"
-    words = [sys.executable, "-m", "everstep.cli", "bash", "--store", store, "--lease", "0.5", *options]
+    words = [sys.executable, "-m", "everstep.cli", "bash", "--store", store, "--lease", str(lease), *options]
     child = subprocess.Popen(words, cwd=ROOT, env=environment(folder), stderr=subprocess.DEVNULL)
     try:
         yield child
@@ -112,7 +112,7 @@ def test_a_killed_runner_takes_its_script_along_and_the_next_one_begins_at_the_t
     async def talk() -> dict[str, Any]:
         async with Client.open(f"sqlite:///{tmp_path / 'store.db'}") as client:
             await client.start("script", POLL, id="watch", target="bash://")
-            with runner(tmp_path, *outside) as child:
+            with runner(tmp_path, *outside, lease=4) as child:
                 await until(lambda: starts.exists() and bool(alive(str(last_folder(starts)))))
                 os.kill(child.pid, signal.SIGKILL)
                 await until(lambda: not alive(str(last_folder(starts))))
@@ -135,7 +135,7 @@ def last_folder(starts: Path) -> str:
 
 def test_cancelling_a_script_kills_it(tmp_path: Path) -> None:
     async def talk() -> None:
-        with runner(tmp_path, "--env", f"OUTSIDE={tmp_path}"):
+        with runner(tmp_path, "--env", f"OUTSIDE={tmp_path}", lease=4):
             async with Client.open(f"sqlite:///{tmp_path / 'store.db'}") as client:
                 await client.start("script", POLL, id="watch", target="bash://")
                 await until((tmp_path / "starts").exists)
