@@ -41,6 +41,8 @@ simulate: setup ## seeded histories with faults: SECONDS=120, or COUNT=100000
 soak: setup ## the same for an hour, and the gateway: agreement, histories, fuzzing, memory under traffic
 	EVERSTEP_AGREEMENT_REQUESTS=100000 EVERSTEP_HISTORIES=2000 EVERSTEP_SCHEMATHESIS_EXAMPLES=500 EVERSTEP_SOAK_SECONDS=600 \
 		$(RUN) -m pytest -o faulthandler_timeout=0 tests/gateway $(ARGS)
+	EVERSTEP_PG_ROWS=1000000 EVERSTEP_DIFFERENTIAL_ROUNDS=1000000 EVERSTEP_DIFFERENTIAL_QUIET=3000 \
+		$(RUN) -m pytest tests/adapters/supabase/test_plans.py tests/adapters/supabase/test_store.py $(ARGS)
 	$(MAKE) simulate SECONDS=3600
 
 bench: setup ## measure, and compare with the last committed run (bench/results.json)
