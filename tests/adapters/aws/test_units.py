@@ -238,13 +238,13 @@ def test_a_fan_in_writes_each_child_twice_and_wakes_its_parent_once() -> None:
 
     async def scenario() -> None:
         function = Function()
-        await function.client.start(fan, 25, id="f")
-        await function.run(120)
+        await function.client.start(fan, 150, id="f")
+        await function.run(300)
         assert (await function.client.get("f")).state == "resolved"
         assert (await function.client.get("f")).version <= 3, "woken once they are all there, not once for each"
         puts = function.meter.calls["PutItem"]
-        assert puts <= 2 * 25 + 25 + 10, "acquire and settle; the drain forgets who waits"
-        assert function.meter.calls["TransactWriteItems"] <= 2
+        assert puts <= 3 * 150 + 10, "acquire and settle; the drain forgets who waits"
+        assert function.meter.calls["TransactWriteItems"] <= 5
 
     asyncio.run(scenario())
 
