@@ -66,3 +66,29 @@ def test_every_run_survives(tmp_path: Path, steps: int | None, capsys: pytest.Ca
 def _once(worker: Worker, prefix: str) -> list[str]:
     """What the steps of a run did, a repetition of the same step left out; the order is that of the run."""
     return list(dict.fromkeys(text for _, text in worker.get(f"/notes/{prefix}")))
+
+
+def test_system_3_killed_after_the_second_notification(tmp_path: Path) -> None:
+    """N+1 notifications in order, none twice, and a journal with the ids it has everywhere."""
+    worker = runs(tmp_path, start=False)
+    with worker.start():
+        worker.post("/workflows/countdown", {"id": "c5", "args": [5, 1.5]})
+        until = time.monotonic() + 60
+        while len(worker.get("/notes/c5.")) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.2)
+    with worker.start():
+        assert worker.result("c5") == "counted down from 5"
+        assert worker.get("/notes/c5.") == [
+            ["c5.1", "5"],
+            ["c5.3", "4"],
+            ["c5.5", "3"],
+            ["c5.7", "2"],
+            ["c5.9", "1"],
+            ["c5.11", "Done"],
+        ]
+        journal = {
+            child["id"]: (child["kind"], child["state"]) for child in worker.get("/promises/c5/tree")["children"]
+        }
+    kinds = ("timer", "step")
+    assert journal == {f"c5.{n}": (kinds[n % 2], "resolved") for n in range(1, 12)}
