@@ -48,3 +48,12 @@ async def said(client: Client, tool: str, /, **arguments: Any) -> tuple[bool, di
     """Whether the answer is an error, and what it holds."""
     result = await client.call_tool(tool, arguments)
     return bool(result.is_error), dict(result.structured_content)
+
+
+async def asking(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:
+    """Start a run and see it to where it waits for somebody, however long it takes on a busy machine."""
+    _, data = await said(client, tool, **arguments, wait_seconds=0)
+    while not data.get("open"):
+        await asyncio.sleep(0.01)
+        _, data = await said(client, "get_run", id=data["id"])
+    return data

@@ -12,7 +12,7 @@ import pytest
 from everstep import App, Context
 from everstep.mcp import Await, Probe, Tool, Tools
 from tests.systems.scaffold import World, did, survives
-from tests.systems.tool_server import FOLDER, TRANSPORTS, call, connected, dies_in, refused, settle_in, until
+from tests.systems.tool_server import FOLDER, TRANSPORTS, call, connected, dies_in, refused, settle_in, settled, until
 
 app = App("gathering")
 
@@ -69,6 +69,7 @@ def test_a_job_is_started_probed_and_awaited_by_its_name(transport: str, tmp_pat
             await begun(world, 2)
 
             assert (await call(client, "probe_status", job="papers"))["status"] == "running"
+            await settled(client, "probe_status", job="patents")
             early = await call(client, "await_result", jobs=["papers", "patents"], wait_seconds=0.2)
             assert [one["status"] for one in early["runs"]] == ["running", "done"]
             gate.unlink()
