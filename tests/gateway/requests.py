@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from everstep.clock import NEVER
+from everstep.ids import origin_of
 from everstep.protocol import VERSION
 
 TARGET = {"resonate:target": "poll://any@g"}
@@ -28,8 +29,9 @@ class Requests:
     """Makes envelopes; `learn` from the answers which versions tasks have.
 
     Args:
-        alone: whether each request is answered before the next is made; only then are there searches, and promises
-            with a parent, whose deadline a child takes over if it is there to be read.
+        alone: whether each request is answered before the next is made. Only then are there searches, promises with a
+            parent (whose deadline a child takes over if it is there to be read), and suspensions on another origin: no
+            commit holds both, so that one which is refused may leave its callback, and wake its task once for nothing.
         deletes: whether schedules are deleted too; without the store's guards, of two deletions at once both find one.
         generation: how many requests until other ids are used, for what is settled has little left to show.
     """
@@ -128,7 +130,8 @@ class Requests:
 
     def _waits(self, awaiter: str) -> list[dict[str, Any]]:
         ids = [self._id() for _ in range(self.rng.choice((0, 1, 1, 1, 2, 2, 3)))]
-        return [self._inner("promise.register_callback", {"awaited": id, "awaiter": awaiter}) for id in ids]
+        near = ids if self._alone else [id for id in ids if origin_of(id) == origin_of(awaiter)]
+        return [self._inner("promise.register_callback", {"awaited": id, "awaiter": awaiter}) for id in near]
 
     def _schedule(self) -> str:
         return self.rng.choice(("s1", "s2"))
