@@ -1,4 +1,4 @@
-"""What pg_cron calls: the bell rings once for a due instant and again if nothing moved, and the purge takes what is over."""
+"""What pg_cron calls: the bell, once for a due instant and again if nothing moved; and the purge of what is over."""
 
 from __future__ import annotations
 
