@@ -17,7 +17,7 @@ import pytest
 from .conftest import runs
 from .worker import Worker
 
-pytestmark = pytest.mark.xdist_group("workerd")
+pytestmark = pytest.mark.xdist_group("workerd again")
 
 MOMENTS = 20
 

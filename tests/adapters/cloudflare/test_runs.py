@@ -106,6 +106,19 @@ def test_a_message_of_a_queue_starts_one_run_however_often_it_comes(worker: Work
     assert notes(worker, found["id"]) == ["order 17"]
 
 
+def test_a_schedule_is_an_object_that_wakes_itself(worker: Worker) -> None:
+    worker.post("/schedules", {"id": "tick", "cron": "* * * * * *", "workflow": "square", "args": [3]})
+    until = time.monotonic() + 60
+    found: list[dict[str, object]] = []
+    while len(found) < 2 and time.monotonic() < until:
+        time.sleep(0.3)
+        found = worker.get("/promises?prefix=tick.&roots=false&state=resolved")["promises"]
+    assert worker.call("DELETE", "/schedules/tick")[0] in (200, 204)
+
+    assert {one["value"] for one in found if one["kind"] != "step"} == {9}
+    assert worker.get("/schedules")["schedules"] == []
+
+
 def test_w9_an_alarm_that_was_lost_is_restored_by_the_sweep(worker: Worker) -> None:
     """After six retries, or by whatever else: the index knows of the run, and the cron asks after it."""
     start(worker, "countdown", "lost", 1, 1.0)

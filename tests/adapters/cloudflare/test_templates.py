@@ -20,7 +20,7 @@ from tests.templates_by_path import TEMPLATES
 
 from .worker import ROOT, Worker, installed, sources
 
-pytestmark = pytest.mark.xdist_group("workerd")
+pytestmark = pytest.mark.xdist_group("workerd again")
 
 NAMES = ("countdown", "chess")
 
