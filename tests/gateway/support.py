@@ -225,17 +225,19 @@ def until(condition: Callable[[], object], worker: Worker) -> None:
 
 
 @contextmanager
-def typescript(server: Dev, pid: str, group: str = "ts", **env: str) -> Iterator[Worker]:
+def typescript(
+    server: Dev, pid: str, group: str = "ts", *, program: str = "worker.mjs", **env: str
+) -> Iterator[Worker]:
     """A worker of the TypeScript SDK."""
     found = sdks()
     folder = server.folder / f"node-{pid}"
     if not folder.exists():
         folder.mkdir()
         (folder / "node_modules").symlink_to(found.modules / "node_modules")
-        (folder / "worker.mjs").write_text((PROGRAMS / "worker.mjs").read_text())
+        (folder / program).write_text((PROGRAMS / program).read_text())
     notes = server.folder / "notes.txt"
     given = {"GATEWAY": server.url, "GROUP": group, "PID_NAME": pid, "NOTES": str(notes), **env}
-    worker = Worker([str(found.node), "worker.mjs"], folder, given, notes)
+    worker = Worker([str(found.node), program], folder, given, notes)
     try:
         yield worker
     finally:

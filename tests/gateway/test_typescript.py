@@ -145,6 +145,18 @@ def test_a_typescript_workflow_calls_one_of_ours(server: Dev, worker: Worker) ->
     assert worker.rpc("x3", "quote", "pen", target=ours) == {"item": "pen", "cents": 300}
 
 
+def test_the_sdks_async_engine(server: Dev) -> None:
+    with typescript(server, "y1", "newer", program="worker_async.mjs") as worker:
+        assert worker.run("y-l", "local", "bob") == ["BOB!", "BOBS!"]
+        assert worker.rpc("y-f", "factorial", 4) == 24
+        answer = worker.tell("rpc", "y-a", name="ask", args=["go?"])
+        until(lambda: any(note.startswith("mail go?") for note in worker.notes()), worker)
+        id = next(note for note in worker.notes() if note.startswith("mail go?")).split()[-1]
+        server.post(f"/promises/{id}/resolve", {"value": "yes"})
+        assert answer() == "go?: yes"
+        assert worker.rpc("y-x", "across", "quote", "everstep://shop", "pen") == {"item": "pen", "cents": 300}
+
+
 def test_everything_is_at_rest_afterwards(server: Dev, worker: Worker) -> None:
     left = server.ask("promise.search", state="pending")["data"]["promises"]
     assert [one["id"] for one in left if not one["id"].startswith("every-")] == []
