@@ -15,12 +15,13 @@ import pytest
 
 from everstep.client import Client
 from everstep.promise import TaskState
+from tests.components import requires_component
 
 from .cloud import QUEUE_ARN
 from .emulators import local_store, until
 from .runtime import Function, LiveCloud
 
-pytest.importorskip("awslambdaric")
+requires_component("awslambdaric", hint="pip install -e '.[test-aws]'")
 pytestmark = pytest.mark.xdist_group("aws-loops")
 
 
@@ -122,7 +123,7 @@ def test_a_real_loop_finishes_everything(loop: Loop) -> None:
 
 
 def test_a_game_of_chess_of_twenty_plies(tmp_path: Path) -> None:
-    pytest.importorskip("chess")
+    requires_component("chess", hint="pip install -e '.[test]'")
     loop = Loop(tmp_path, timeout=5.0, parallel=2, handler="games.handler")
     try:
         loop.start("chess", 1, 0.1, 20, id="game")
