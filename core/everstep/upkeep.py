@@ -172,7 +172,7 @@ _PRICES = {
     "aws": (0.625e-6, 0.125e-6, 0.40e-6, 0.20e-6),
     "gcp": (0.90e-6, 0.30e-6, 0.40e-6, 0.40e-6),
     "supabase": (0.0, 0.0, 0.0, 2.00e-6),
-    "cloudflare": (1.00e-6, 0.001e-6, 0.15e-6, 0.15e-6),
+    "cloudflare": (1.00e-6, 0.001e-6, 1.00e-6, 0.15e-6),  # an alarm that is set is billed as a row
 }
 
 
