@@ -24,6 +24,7 @@ from .errors import (
 from .ids import child_prefix, detached_id
 from .loop import Loop
 from .operation import (
+    Cells,
     Completion,
     DurableFuture,
     Recorded,
@@ -100,7 +101,7 @@ class Body:
         self._past = Past()
         self._ahead: Iterator[Delivery] = iter(())
         self._next_at = 0
-        self._next_record: Recorded | None = None
+        self._next_record: Cells | None = None
         self._live_from = 0
         self._disarmed: set[str] = set()
         self._args = args
@@ -131,7 +132,7 @@ class Body:
             instant, record = self._next_at, self._next_record
             self.advance()
             self._deliver(id, instant, None, record)
-        self._past = Past()
+        self._past, self._ahead = Past(), iter(())
         missing = next(iter(self._created), None)
         if missing is not None:
             self._diverge(missing, describe_recorded(self._created[missing]), "no such operation")
@@ -395,8 +396,9 @@ class Body:
         op.param = encode_call(self.codec, op.name, op.info, op.args, op.kwargs)
         self.new.append(op)
 
-    def _same_work(self, op: DurableFuture[Any], record: Recorded) -> bool:
+    def _same_work(self, op: DurableFuture[Any], cells: Cells) -> bool:
         """Compare with `==` first; only what differs is turned into plain JSON (rule P6)."""
+        record = Recorded._make(cells)
         if record.kind != op.kind or record.call[0] != op.name:
             return False
         if record.is_call_of(op.kind, op.name, list(op.args), op.kwargs):
@@ -407,7 +409,7 @@ class Body:
     def _check_timer(self, id: str, at: int) -> None:
         self.loop.alive()
         record = self._expected(id) or self._created.pop(id, None)
-        if record is not None and record.kind != Kind.TIMER:
+        if record is not None and record[0] != Kind.TIMER:
             self._diverge(id, describe_recorded(record), "a timer")
         known = self._armed.pop(id, None)
         if known is not None and known != at:
@@ -418,7 +420,7 @@ class Body:
         self.loop.refuse(error)
         raise error
 
-    def _expected(self, id: str) -> Recorded | None:
+    def _expected(self, id: str) -> Cells | None:
         """What is recorded of an operation that history is yet to deliver."""
         key = self.next_key
         if key is None or key == id:
@@ -448,7 +450,7 @@ class Body:
         except DecodeError as error:
             raise self.loop.refuse(error) from None
 
-    def _deliver(self, id: str, at: int, completion: Completion | None, record: Recorded | None = None) -> None:
+    def _deliver(self, id: str, at: int, completion: Completion | None, record: Cells | None = None) -> None:
         """Complete what stands under an id, and run the body; a replay gives the record instead of the completion."""
         if at > self.now_ms:
             self.now_ms = at
@@ -462,7 +464,7 @@ class Body:
                 if completion is None:
                     if record is None:
                         self._diverge(id, "a timer", describe(op))
-                    completion = Completion(record.state, record.value)
+                    completion = Completion(*record[2:])
                 if not op.done():
                     state, value = completion
                     if state is State.RESOLVED:

@@ -17,7 +17,7 @@ from itertools import chain, groupby, repeat
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import DecodeError
-from .operation import Recorded, as_recorded
+from .operation import Cells, in_cells
 from .promise import _STATES, Kind, Payload, Record, Row, Segment, State, from_row
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class Fold:
         found: list[Any] = json.loads(self._columns[number])
         return found
 
-    def entries(self) -> tuple[list[int], Sequence[Recorded | None]]:
+    def entries(self) -> tuple[list[int], Sequence[Cells | None]]:
         """Instants, in milliseconds, and what is recorded; None where that is not in the fold as plain JSON.
 
         Raises DecodeError, naming the fold, where it is damaged.
@@ -128,13 +128,13 @@ class Fold:
         try:
             instants, kinds, ended, calls, values = json.loads(f"[{','.join(self._columns[1:6])}]")
             states = _expanded([(_STATES[state], count) for state, count in ended])
-            records: Sequence[Recorded | None] = as_recorded(_expanded(kinds), calls, states, values)
+            records: Sequence[Cells | None] = in_cells(_expanded(kinds), calls, states, values)
             if not len(instants) == len(records) == len(self.ids):
                 raise ValueError("its columns differ in length")
         except (ValueError, TypeError, LookupError) as error:
             raise DecodeError(f"{self._row.id}: a fold of its history is damaged: {error}") from None
         if any(kind == _NOT_PLAIN for kind, _ in kinds):
-            records = [one if one is not None and one.kind != _NOT_PLAIN else None for one in records]
+            records = [one if one is not None and one[0] != _NOT_PLAIN else None for one in records]
         return instants, records
 
     def special(self) -> list[Row]:
@@ -167,11 +167,11 @@ def folded_records(row: Row) -> list[Record]:
     plain = [
         Record(
             id,
-            one.state,
-            one.kind,
+            one[2],
+            one[0],
             row[1],
-            Payload(json.dumps(one.call)) if one.call[0] else Payload(),
-            Payload(json.dumps(one.value)),
+            Payload(json.dumps(one[1])) if one[1][0] else Payload(),
+            Payload(json.dumps(one[3])),
             created_at=began,
             settled_at=at,
         )

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from .codec import Codec
 from .errors import DecodeError
 from .folding import Entry, unfold
 from .ids import child_prefix
-from .operation import _NOTHING, Recorded, as_recorded
+from .operation import _NOTHING, Recorded, in_cells
 from .past import Past
 from .promise import (
     _STATES,
@@ -227,7 +228,8 @@ async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
     except ValueError:
         parsed = [_parse(row, text) for row, text in zip([row for row in plain for _ in "ab"], texts, strict=True)]
     states = [_STATES[row[3]] for row in plain]
-    records = as_recorded([row[2] for row in plain], parsed[::2], states, parsed[1::2])
+    cells = in_cells([row[2] for row in plain], parsed[::2], states, parsed[1::2])
+    records: Iterator[Recorded] = map(make, repeat(Recorded), cells)
     found = dict(zip([row[0] for row in plain], records, strict=True))
     if len(plain) < len(rows):
         for row in rows:

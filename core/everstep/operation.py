@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import current_task, tasks
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import PromiseCanceled, PromiseTimedOut
@@ -56,17 +55,18 @@ class Recorded(NamedTuple):
 _NOTHING: list[Any] = ["", []]
 
 
-def as_recorded(
-    kinds: Iterable[str], calls: Sequence[Any], states: Iterable[State], values: Iterable[Any]
-) -> list[Recorded]:
-    """Columns as records, built without a call of Python each; a call that is missing is a call of nothing.
+Cells = tuple[str, list[Any], State, Any]
+"""What a `Recorded` is made of: what a replay meets by the thousand, and reads by its place."""
+
+
+def in_cells(kinds: Iterable[str], calls: Sequence[Any], states: Iterable[State], values: Iterable[Any]) -> list[Cells]:
+    """Columns as what is recorded of each, built without a call of Python; a call that is missing is one of nothing.
 
     Raises ValueError where the columns differ in length.
     """
     if None in calls:
         calls = [call or _NOTHING for call in calls]
-    columns = zip(kinds, calls, states, values, strict=True)
-    return list(map(tuple.__new__, repeat(Recorded), columns))
+    return list(zip(kinds, calls, states, values, strict=True))
 
 
 class Completion(NamedTuple):
@@ -112,7 +112,7 @@ class DurableFuture(asyncio.Future[T]):
     attached: str | None
     runner: tasks.Task[Any] | None
     version: int
-    _record: Recorded | None
+    _record: Cells | None
 
     def __hash__(self) -> int:
         return int(self.key.rpartition(".")[2])  # a str hashes differently in every process (rule P4)
@@ -230,7 +230,8 @@ def describe(op: DurableFuture[Any]) -> str:
     return _describe(op.kind, op.name, list(op.args), op.kwargs)
 
 
-def describe_recorded(record: Recorded) -> str:
+def describe_recorded(cells: Cells) -> str:
+    record = Recorded._make(cells)
     return _describe(record.kind, record.name, record.args, record.kwargs)
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat
 
 from .folding import Fold
-from .operation import Recorded
+from .operation import Cells, Recorded
 
-Delivery = tuple[str | None, int, Recorded | None]
+Delivery = tuple[str | None, int, Cells | None]
 """An id, its instant in milliseconds, and what is recorded: nothing of a timer that has no record of its own."""
 
 _END: Delivery = (None, 0, None)
@@ -42,7 +42,7 @@ class Past:
         self._folds = folds
         self._places: dict[str, int] | None = None
         self._starts: list[int] = []
-        self._read: dict[int, tuple[list[int], Sequence[Recorded | None]]] = {}
+        self._read: dict[int, tuple[list[int], Sequence[Cells | None]]] = {}
 
     def __len__(self) -> int:
         return sum([len(fold.ids) for fold in self._folds]) + len(self._ids)
@@ -60,17 +60,18 @@ class Past:
 
         Raises DecodeError where what is recorded cannot be read.
         """
-        known = self._known.get
-        after = zip(self._ids, self._instants, map(known, self._ids), strict=True)
-        parts: Iterator[Iterator[Delivery]] = map(self._part, range(len(self._folds)))
-        return chain(chain.from_iterable(parts), after, repeat(_END))
+        parts: Iterator[Iterator[Delivery]] = map(self._part, range(len(self._folds) + 1))
+        return chain(chain.from_iterable(parts), repeat(_END))
 
     def _part(self, number: int) -> Iterator[Delivery]:
+        """The deliveries of a fold, or of what follows them; what was read of those before is let go."""
         self._read = {ahead: read for ahead, read in self._read.items() if ahead >= number}
+        if number == len(self._folds):
+            return zip(self._ids, self._instants, map(self._known.get, self._ids), strict=True)
         instants, records = self._entries(number)
         return zip(self._folds[number].ids, instants, records, strict=True)
 
-    def _entries(self, number: int) -> tuple[list[int], Sequence[Recorded | None]]:
+    def _entries(self, number: int) -> tuple[list[int], Sequence[Cells | None]]:
         read = self._read.get(number)
         if read is None:
             fold = self._folds[number]
@@ -92,7 +93,8 @@ class Past:
         if not self._folds or place >= self._starts[-1]:
             return self._known.get(id)
         number = bisect_right(self._starts, place) - 1
-        return self._entries(number)[1][place - self._starts[number]]
+        found = self._entries(number)[1][place - self._starts[number]]
+        return None if found is None else Recorded._make(found)
 
     def _by_place(self) -> dict[str, int]:
         if self._places is None:
