@@ -366,8 +366,10 @@ MUTANTS = [
         invocation.Invocation,
         "acquire",
         (
-            ("overdue: list[Change] = list(journal.overdue)", "overdue: list[Change] = []"),
-            ("        for pending, _ in journal.overdue:\n            self.recorder.revs[pending.id] += 1\n", ""),
+            (
+                "        journal = self.journal\n",
+                "        journal = self.journal = self.journal._replace(overdue=[])\n",
+            ),
         ),
         only=("timed", "dated"),
     ),
@@ -391,7 +393,7 @@ MUTANTS = [
         "a holder that lost its hold lets its message go",
         "W1",
         driver.Driver,
-        "_deliver",
+        "_run",
         (("            return None  # to its own deadline", "            return DONE  # to its own deadline"),),
         fixed=QUEUE | {"faults": SLOW},
         only=("dated",),
