@@ -96,7 +96,7 @@ class Stack:
         return {path.name: path.stat().st_size for path in ran.iterdir() if path.name.startswith(f"{id}.")}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     python, tools = ministack.find(), sam.find()
     requires_component("ministack", present=python is not None, hint=ministack.HINT)
