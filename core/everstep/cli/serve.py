@@ -21,7 +21,7 @@ from everstep.http import Hub, Messenger, Rate, asgi
 from everstep.local import Event, Runtime
 from everstep.registry import App
 
-from .words import clean, moment
+from .words import clean, moment, without_password
 
 if TYPE_CHECKING:
     from everstep.http import Bearer
@@ -159,7 +159,11 @@ def _shown(host: str) -> str:
 def _announce(app: App, url: str, host: str, port: int, console: Console, *, guarded: bool) -> None:
     names = ", ".join(sorted(one.name for one in app.workflows)) or "none"
     console.print(f"Everstep serves {app.name} on http://{_shown(host)}:{port}/", style="bold", markup=False)
-    console.print(f"store {clean(url)}, workflows: {clean(names)}; Ctrl-C stops", style="bright_black", markup=False)
+    console.print(
+        f"store {clean(without_password(url))}, workflows: {clean(names)}; Ctrl-C stops",
+        style="bright_black",
+        markup=False,
+    )
     if local_names(host) is None and not guarded:
         console.print(
             "anyone who reaches this address can start and settle runs; set EVERSTEP_TOKEN to ask for a token",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from datetime import datetime
 from itertools import pairwise
@@ -38,6 +39,11 @@ COLOURS = {
     "halted": "magenta",
     "retrying": "yellow",
 }
+
+
+def without_password(url: str) -> str:
+    """A store URL as it may be shown: what is between a user's name and the host is nobody's business."""
+    return re.sub(r"(://[^/:@]*):[^/]*@", r"\1:***@", url)
 
 
 def clean(text: str) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +153,28 @@ async def _listening(client: Client) -> bool:
 
 async def _exists(client: Client, id: str) -> bool:
     return id in await client.store.load([id])
+
+
+def test_the_command_line_runs_on_postgres_and_never_shows_the_password(dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "naps.py").write_text(
+        "from everstep import App, Context\n"
+        "app = App('naps')\n"
+        "@app.workflow\n"
+        "async def nap(ctx: Context, seconds: float) -> str:\n"
+        "    await ctx.sleep(seconds)\n"
+        "    return 'awake'\n"
+    )
+    command = [sys.executable, "-m", "everstep.cli", "run", "naps:app", "nap", "0.1", "--id", "n", "--store", dsn]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    for _ in range(2):
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout.strip()) == (0, '"awake"'), done.stderr
+        assert dsn.split(":")[2].split("@")[0] not in done.stderr
+
+
+def test_a_url_is_shown_without_its_password() -> None:
+    from everstep.cli.words import without_password
+
+    assert without_password("postgresql://u:p@ss:w@host:5/db") == "postgresql://u:***@host:5/db"
+    assert without_password("postgresql://user:secret@host:5432/db") == "postgresql://user:***@host:5432/db"
+    assert without_password("sqlite:///everstep.db") == "sqlite:///everstep.db"
