@@ -163,9 +163,10 @@ def test_b1_an_iteration_writes_three_rows_and_an_alarm(worker: Worker, capsys: 
             f"\nrows: {rows} an iteration, and {alarms} alarms; {few[0] - 3 * rows:.0f} beside, the index's with them"
         )
     assert rows == 3
-    # One by the start, one a sleep; a timer that comes due before its alarm() ends needs none.
-    assert few[1] <= 1 + 3
-    assert many[1] <= 1 + 13
+    # One by the start, one a sleep. A timer that comes due before its alarm() ends needs none; an alarm that rings a
+    # millisecond early, or finds another object's at work, is set once more.
+    assert few[1] <= 1 + 3 + 3
+    assert many[1] <= 1 + 13 + 5
     assert few[0] - 3 * rows <= 20
 
 
