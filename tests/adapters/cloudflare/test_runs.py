@@ -164,7 +164,7 @@ def test_b1_an_iteration_writes_three_rows_and_an_alarm(worker: Worker, capsys: 
         )
     assert rows == 3
     # One by the start, one a sleep. A timer that comes due before its alarm() ends needs none; an alarm that rings a
-    # millisecond early, or finds another object's at work, is set once more.
+    # millisecond early is set once more, and the count is that of all objects.
     assert few[1] <= 1 + 3 + 3
     assert many[1] <= 1 + 13 + 5
     assert few[0] - 3 * rows <= 20
