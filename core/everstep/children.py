@@ -158,7 +158,8 @@ class Children:
         return Ready(op, op.key, State.REJECTED, self._codec.encode_error(error), self._holding.now())
 
     def _work(self, op: DurableFuture[Any]) -> Work:
-        work = work_of(self._driver.app, op.name, op.info, op.args, op.kwargs, op.options.target)
+        app, target = self._driver.app, op.options.target
+        work = work_of(app, op.name, op.info, op.args, op.kwargs, target, codec=self._codec)
         return work._replace(target=self._target(op))
 
     def _target(self, op: DurableFuture[Any]) -> str:

@@ -126,3 +126,23 @@ def test_two_stores_of_one_app_keep_their_large_payloads_apart(tmp_path: Path) -
     asyncio.run(story())
     assert (tmp_path / "one.db.blobs").is_dir()
     assert (tmp_path / "two.db.blobs").is_dir()
+
+
+def test_a_root_started_from_a_body_takes_large_arguments_too(tmp_path: Path) -> None:
+    app = App("large")
+
+    @app.workflow
+    async def length(ctx: Context, text: str) -> int:
+        return len(text)
+
+    @app.workflow
+    async def begin(ctx: Context) -> str:
+        return str(await ctx.detached(length, "x" * 300_000))
+
+    async def story() -> None:
+        async with Runtime(app, f"sqlite:///{tmp_path}/one.db") as runtime:
+            started = await (await runtime.run(begin, id="b")).result(0)
+            await runtime.drive(started)
+            assert await runtime.client.handle(started).result(0) == 300_000
+
+    asyncio.run(story())
