@@ -136,6 +136,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
             connection.execute(migration())
             connection.execute("select vault.create_secret(%s, 'everstep_url')", (f"{url}/wake",))
             connection.execute("select vault.create_secret(%s, 'everstep_secret')", (SECRET,))
+            # A call that died with the function is repeated after 2 seconds here, not after 30.
+            connection.execute("select cron.schedule('everstep', '1 second', 'select everstep.ring(2000)')")
             headers = json.dumps({"Content-Type": "application/json", "x-everstep-secret": SECRET})
             connection.execute("create table users (id int primary key, mail text)")
             connection.execute(
