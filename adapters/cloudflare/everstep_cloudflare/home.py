@@ -27,6 +27,8 @@ Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Tells the index an entry; durable when it returns. Raises StoreError."""
 
 _PENDING = State.PENDING.value
+_LATE = 1_000
+"""Milliseconds after which an alarm that was set and has not come is taken to be lost, and is set again."""
 
 
 class Mark(NamedTuple):
@@ -157,7 +159,8 @@ class Home:
 
     def _arm(self, at: int | None) -> None:
         """See to it that the alarm comes by `at`. One that comes earlier is harmless, and costs less than a change."""
-        if at is not None and (self._armed is None or at < self._armed):
+        lost = self._armed is not None and self._armed < self._clock.now() - _LATE
+        if at is not None and (self._armed is None or lost or at < self._armed):
             self._storage.set_alarm(at)
             self._armed = at
 

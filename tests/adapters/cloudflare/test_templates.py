@@ -25,8 +25,11 @@ pytestmark = pytest.mark.xdist_group("workerd again")
 NAMES = ("countdown", "chess")
 
 
-def uploaded(name: str, folder: Path) -> tuple[Worker, dict[str, bytes]]:
-    """The Worker of a template, as its vendor.sh puts it together; the packages come from the component."""
+def uploaded(name: str, folder: Path, options: str = "") -> tuple[Worker, dict[str, bytes]]:
+    """The Worker of a template, as its vendor.sh puts it together; the packages come from the component.
+
+    `options` are given to `handler` beside those of entry.py.
+    """
     copy = folder / name
     shutil.copytree(TEMPLATES / name, copy, ignore=shutil.ignore_patterns("__pycache__", "python_modules"))
     here = copy / "cloudflare"
@@ -45,6 +48,10 @@ def uploaded(name: str, folder: Path) -> tuple[Worker, dict[str, bytes]]:
         **sources(installed().packages, "python_modules/", skip=("bin",)),
         **sources(here / "python_modules", "python_modules/"),
     }
+    if options:
+        plain = files["entry.py"].decode()
+        assert plain.count(" = handler(app,") == 1
+        files["entry.py"] = plain.replace(" = handler(app,", f" = handler(app, {options},").encode()
     (folder / "worker").mkdir()
     return Worker(folder / "worker", files, objects=objects, start=False), files
 
@@ -68,8 +75,9 @@ def seen(worker: Worker) -> tuple[int, int]:
     return int(fields.get("game", {}).get("integerValue", 0)), int(fields.get("ply", {}).get("integerValue", 0))
 
 
-def test_a_game_of_twenty_plies_and_the_next_one(tmp_path: Path) -> None:
-    worker, _ = uploaded("chess", tmp_path)
+@pytest.mark.parametrize("options", ["", "steps_per_invocation=1"])
+def test_a_game_of_twenty_plies_and_the_next_one(tmp_path: Path, options: str) -> None:
+    worker, _ = uploaded("chess", tmp_path, options)
     with worker.start():
         worker.post("/workflows/chess", {"id": "game", "args": [1, 0.01, 20]})
         assert worker.result("game") == "1/2-1/2"

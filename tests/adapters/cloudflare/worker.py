@@ -39,6 +39,7 @@ const config :Workerd.Config = (
     (name = "main", worker = .main),
     (name = "front", worker = .front),
     (name = "storage", disk = (writable = true)),
+    (name = "internet", network = (allow = ["public", "private"])),
   ],
   sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "front")],
 );

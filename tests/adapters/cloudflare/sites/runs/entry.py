@@ -87,6 +87,9 @@ class Run(worker.Run):  # type: ignore[name-defined]
         match how:
             case "lose the alarm":
                 await self.ctx.storage.deleteAlarm()
+            case "forget what is due":
+                await self.ctx.storage.deleteAlarm()
+                storage.rows("UPDATE everstep_row SET due = NULL")
             case "ring":
                 await self.alarm()
             case "ring twice at once":
@@ -134,6 +137,9 @@ class Default(worker.Default):  # type: ignore[name-defined]
             case ["", "hurt", origin, how]:
                 stub = self.env.EVERSTEP_RUNS.get(self.env.EVERSTEP_RUNS.idFromName(origin))
                 return Response(await stub.hurt(how))
+            case ["", "verify", repair]:
+                report = await client_of(app, EnvBindings(self.env)).verify(repair == "repair")
+                return Response(json.dumps(report.to_dict()))
             case ["", "counted"]:
                 return Response(json.dumps(COUNTED))
         return await super().fetch(request)
