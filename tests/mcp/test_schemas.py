@@ -122,7 +122,7 @@ def takes(schema: dict[str, Any], value: Any) -> bool:
     return bool(jsonschema.Draft202012Validator(schema).is_valid(value))
 
 
-@pytest.mark.parametrize(("hint", "value"), VALUES, ids=str)
+@pytest.mark.parametrize(("hint", "value"), VALUES, ids=[str(hint) for hint, _ in VALUES])
 def test_what_is_stored_fits_the_schema_and_what_fits_is_taken(hint: Any, value: Any) -> None:
     signature = taking(hint)
     flat, _ = signature.plain_args([value], {})

@@ -102,7 +102,7 @@ def install(name: str, definition: Sequence[str], build: Callable[[Path], None])
         where = folder(name, definition)
         shutil.rmtree(where, ignore_errors=True)
         where.mkdir(parents=True)
-        print(f"{name}: installing {' '.join(definition)}", flush=True)
+        print(f"{name}: installing {' '.join([part for part in definition if len(part) < 80])}", flush=True)
         build(where)
         (where / ".installed").touch()
         return where
