@@ -92,14 +92,14 @@ class Cloud:
         self._ids = count(1)
         _here[:] = [self]
 
-    def waker(self, **changes: Any) -> SqsWaker:
-        """A waker that reaches this cloud with real clients."""
+    def waker(self, *, caller: Callable[..., Caller] = Caller, **changes: Any) -> SqsWaker:
+        """A waker that reaches this cloud with real clients, by callers of that kind."""
         errors: dict[str, Any] = {"failure": WakerError, "unavailable": WakerError, "unknown": WakerError}
         options: dict[str, Any] = {"role": ROLE, "clock": self.clock, **changes}
         return SqsWaker(
             QUEUE,
-            sqs=Caller(lambda: _client("sqs"), "the queue", pause=no_pause, **errors),
-            scheduler=Caller(lambda: _client("scheduler"), "the group", pause=no_pause, **errors),
+            sqs=caller(lambda: _client("sqs"), "the queue", pause=no_pause, **errors),
+            scheduler=caller(lambda: _client("scheduler"), "the group", pause=no_pause, **errors),
             **options,
         )
 

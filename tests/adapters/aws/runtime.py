@@ -1,9 +1,10 @@
 """A small Lambda around the real runtime client: a Runtime API server for each sandbox, fed from a queue.
 
 What is kept of Lambda: `next`, `response`, `error` and `init/error`; deadline and trace headers; the kill at the
-deadline; a sandbox that is used again after an answer and replaced after a death; an event source mapping with partial
-batch responses, receive counts, a visibility timeout and dead letters. The queue and the schedules are those of
-`cloud.Cloud` on the machine's clock, behind a socket.
+deadline, and of a process that has more memory than the function was given; a sandbox that is used again after an
+answer and replaced after a death; an event source mapping with partial batch responses, receive counts, a visibility
+timeout and dead letters. The queue and the schedules are those of `cloud.Cloud` on the machine's clock, behind a
+socket.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -121,17 +123,27 @@ class LiveCloud(Cloud):
 
 
 class Outcome(NamedTuple):
-    """`response`, `error`, `init`, `timeout` or `exit`, and what came with it."""
+    """`response`, `error`, `init`, `timeout`, `memory` or `exit`, and what came with it."""
 
     kind: str
     value: Any
 
 
+def resident(pid: int) -> int:
+    """Megabytes of memory that a process has; 0 once it has ended, and where the system does not say so."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
 class Sandbox:
     """One process of the real runtime client."""
 
-    def __init__(self, handler: str, environment: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, handler: str, environment: Mapping[str, str], timeout: float, memory: int) -> None:
         self.timeout = timeout
+        self.memory = memory
         self._todo: queue.Queue[tuple[str, bytes, float]] = queue.Queue()
         self._done: queue.Queue[Outcome] = queue.Queue()
         self._ready = threading.Event()
@@ -150,7 +162,7 @@ class Sandbox:
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}",
                 "AWS_LAMBDA_FUNCTION_NAME": "f",
                 "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory),
                 "LAMBDA_TASK_ROOT": str(folder),
             },
             stdout=subprocess.DEVNULL if not os.environ.get("EVERSTEP_LOOP_LOG") else None,
@@ -196,6 +208,8 @@ class Sandbox:
                 pass
             if self.process.poll() is not None:
                 return Outcome("exit", {"errorType": "Runtime.ExitError", "exit": self.process.returncode})
+            if resident(self.process.pid) > self.memory:
+                return Outcome("memory", {"errorType": "Runtime.ExitError", "exit": -signal.SIGKILL})
             if time.monotonic() - began >= self.timeout:
                 return Outcome("timeout", {"errorType": "Sandbox.Timedout"})
 
@@ -210,8 +224,11 @@ class Sandbox:
 class Function:
     """Sandboxes on demand, and the mapping of a queue to them."""
 
-    def __init__(self, cloud: LiveCloud, table: str, *, handler: str, timeout: float, **environment: str) -> None:
+    def __init__(
+        self, cloud: LiveCloud, table: str, *, handler: str, timeout: float, memory: int = 1024, **environment: str
+    ) -> None:
         self.cloud = cloud
+        self._memory = memory
         self._handler = handler
         self._timeout = timeout
         self._environment = {
@@ -233,7 +250,7 @@ class Function:
         with self._lock:
             sandbox = self._idle.pop() if self._idle else None
         if sandbox is None:
-            sandbox = Sandbox(self._handler, self._environment, self._timeout)
+            sandbox = Sandbox(self._handler, self._environment, self._timeout, self._memory)
         outcome = sandbox.invoke(event)
         self.log.append(outcome.kind)
         if outcome.kind in ("response", "error"):

@@ -19,7 +19,7 @@ from tests.components import requires_component
 
 from .cloud import QUEUE_ARN
 from .emulators import local_store, until
-from .runtime import Function, LiveCloud
+from .runtime import Function, LiveCloud, resident
 
 requires_component("awslambdaric", hint="pip install -e '.[test-aws]'")
 pytestmark = pytest.mark.xdist_group("aws-loops")
@@ -33,14 +33,28 @@ class Loop:
     """A function behind its queue, over a fresh table, with a client beside it."""
 
     def __init__(
-        self, tmp: Path, *, timeout: float = 3.0, parallel: int = 4, handler: str = "function.handler", **env: str
+        self,
+        tmp: Path,
+        *,
+        timeout: float = 3.0,
+        memory: int = 1024,
+        parallel: int = 4,
+        handler: str = "function.handler",
+        **env: str,
     ):
         self.table = local_store().table
         (tmp / "ran").mkdir(parents=True, exist_ok=True)
         self.ran = tmp / "ran"
         self.cloud = LiveCloud(visibility=round(timeout * 1000) + 500)
         self.function = Function(
-            self.cloud, self.table, handler=handler, timeout=timeout, RAN=str(self.ran), SHORT_DELAYS="1", **env
+            self.cloud,
+            self.table,
+            handler=handler,
+            timeout=timeout,
+            memory=memory,
+            RAN=str(self.ran),
+            SHORT_DELAYS="1",
+            **env,
         )
         self.function.consume(parallel)
 
@@ -172,9 +186,13 @@ def _folder(path: Path, point: int) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("how", ["exit", "hang"])
-def test_a_run_that_kills_its_sandbox_is_halted_in_sight_and_blocks_nobody(tmp_path: Path, how: str) -> None:
-    loop = Loop(tmp_path, timeout=5.0, parallel=2, MAX_DEATHS="1")
+@pytest.mark.parametrize(("how", "death"), [("exit", "exit"), ("hang", "timeout"), ("grow", "memory")])
+def test_a_run_that_kills_its_sandbox_is_halted_in_sight_and_blocks_nobody(
+    tmp_path: Path, how: str, death: str
+) -> None:
+    if how == "grow" and not resident(os.getpid()):
+        pytest.skip("this system does not tell how much memory a process has")
+    loop = Loop(tmp_path, timeout=5.0, memory=300, parallel=2, MAX_DEATHS="1")
     try:
         loop.start("poison", how, id="p")
         loop.start("countdown", 1, 0.1, id="c")
@@ -182,7 +200,19 @@ def test_a_run_that_kills_its_sandbox_is_halted_in_sight_and_blocks_nobody(tmp_p
         halted = loop.result("p")
         assert (halted.state, halted.task) == ("pending", TaskState.HALTED.value)
         assert "without progress" in halted.reason
-        assert loop.function.log.count("exit" if how == "exit" else "timeout") >= 2, "one death is forgiven"
+        assert loop.function.log.count(death) >= 2, "one death is forgiven"
+    finally:
+        loop.close()
+
+
+def test_memory_that_the_system_refuses_fails_the_step_in_sight(tmp_path: Path) -> None:
+    """Under RLIMIT_AS nobody is killed: it is an error like any other, and the sandbox lives on."""
+    loop = Loop(tmp_path, timeout=5.0, parallel=1, ADDRESS_SPACE=str(4096))
+    try:
+        loop.start("poison", "refused", id="p")
+        refused = loop.result("p")
+        assert (refused.state, refused.error["type"]) == ("rejected", "MemoryError")
+        assert set(loop.function.log) == {"response"}
     finally:
         loop.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +24,8 @@ from everstep_aws.calls import Caller
 app = App("loop", max_deaths=int(os.environ.get("MAX_DEATHS", "5")))
 DEATHS = os.environ.get("DEATHS")
 SHORT = float(os.environ.get("SHORT_DELAYS", "0"))
+if space := os.environ.get("ADDRESS_SPACE"):
+    resource.setrlimit(resource.RLIMIT_AS, (int(space) << 20, int(space) << 20))
 if SHORT:
     waker.LONGEST_DELAY = 1  # so that a sleep of three seconds takes the way of one of three hours
     waker.EARLY = 1
@@ -109,10 +112,18 @@ async def poison(ctx: Context, how: str) -> None:
     await ctx.run(die, how)
 
 
-@app.step
+@app.step(retry=Retry(attempts=1))
 def die(how: str) -> None:
-    if how == "exit":
-        os._exit(17)
+    match how:
+        case "exit":
+            os._exit(17)
+        case "refused":
+            bytearray(5 << 30)
+        case "grow":
+            held: list[bytes] = []
+            while len(held) < 256:  # a gigabyte at most, should nobody kill it
+                held.append(b"x" * (4 << 20))
+                time.sleep(0.005)
     time.sleep(3600)
 
 
