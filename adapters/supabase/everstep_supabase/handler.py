@@ -111,20 +111,16 @@ class Function:
         self._steps = steps_per_invocation
         self._clock = clock
         self._http = dict(http)
-        self._hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Host, Any]] = WeakKeyDictionary()
-
-    @property
-    def host(self) -> Host:
-        """What runs the App on this event loop."""
-        return self._made()[0]
+        self._hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, Host] = WeakKeyDictionary()
+        self._apis: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._made()[1](scope, receive, send)
+            await self._api()(scope, receive, send)
             return
         act = {"/wake": self._wake, "/webhook": self._webhook, "/sweep": self._sweep}.get(scope["path"])
         if act is None or scope["method"] != "POST":
-            await self._made()[1](scope, receive, send)
+            await self._api()(scope, receive, send)
             return
         began = time.monotonic()
         given = dict(scope["headers"]).get(SECRET_HEADER.encode(), b"").decode("latin-1")
@@ -156,25 +152,34 @@ class Function:
     async def _sweep(self, body: bytes, began: float) -> tuple[int, dict[str, Any]]:
         return 200, (await self.host.sweep()).to_dict()
 
-    def _made(self) -> tuple[Host, Any]:
+    @property
+    def host(self) -> Host:
+        """What runs the App on this event loop."""
         loop = asyncio.get_running_loop()
-        made = self._hosts.get(loop)
-        if made is None:
+        host = self._hosts.get(loop)
+        if host is None:
             from everstep.stores import open_store
 
             store = open_store(self._store) if isinstance(self._store, str) else self._store
             able: Any = store
             # pg_cron looks every second: nobody sleeps until an instant, so that arming needs no bell.
             waker: Waker = PostgresWaker(able, listeners=False) if hasattr(store, "poke") else LocalWaker()
-            host = Host(
+            host = self._hosts[loop] = Host(
                 self.app,
                 Client(store, waker, app=self.app, clock=self._clock),
                 pid=f"supabase-{os.getpid()}-{os.urandom(4).hex()}",
                 lease=self._timeout + 1000,
                 steps_per_invocation=self._steps,
             )
-            made = self._hosts[loop] = host, host.asgi(auth=self._auth, **self._http)
-        return made
+        return host
+
+    def _api(self) -> Any:
+        """The HTTP API, made when it is first asked for: a function that is only woken never loads it."""
+        loop = asyncio.get_running_loop()
+        api = self._apis.get(loop)
+        if api is None:
+            api = self._apis[loop] = self.host.asgi(auth=self._auth, **self._http)
+        return api
 
 
 async def _body(receive: Receive) -> bytes:

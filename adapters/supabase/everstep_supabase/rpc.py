@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from everstep.errors import OutcomeUnknown, StoreCorrupted, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from everstep.ports import Claim, Commit, Due, Page, Query, Refused, Resumed
@@ -30,8 +28,18 @@ from .rows import (
 )
 from .waker import PostgresWaker
 
+if TYPE_CHECKING:
+    import httpx
+
 _AGAIN = 8
 _BUSY = ("40001", "40P01")
+
+
+class Answer(NamedTuple):
+    """What came back over HTTP."""
+
+    status: int
+    body: bytes
 
 
 class RpcStore:
@@ -113,35 +121,44 @@ class RpcStore:
         for left in range(_AGAIN, -1, -1):
             try:
                 answer = await self._post(body)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-                raise StoreUnavailable(f"{self.url}: {error}") from error
-            except httpx.HTTPError as error:
-                said = f"{self.url}: {type(error).__name__}: {error}"
-                raise OutcomeUnknown(said) if writing else StoreUnavailable(said) from error
-            if answer.status_code == 200:
-                text: str | None = answer.json()
+            except OutcomeUnknown as error:
+                if writing:
+                    raise
+                raise StoreUnavailable(str(error)) from error
+            if answer.status == 200:
+                text: str | None = json.loads(answer.body)
                 return text
             code, message = _problem(answer)
             if code in _BUSY and left:
                 continue  # ended by the server to end a deadlock: nothing happened
-            raise _trouble(answer.status_code, code, f"{self.url}: {message}", writing)
+            raise _trouble(answer.status, code, f"{self.url}: {message}", writing)
         raise AssertionError
 
-    async def _post(self, body: bytes) -> httpx.Response:
+    async def _post(self, body: bytes) -> Answer:
+        """One request. Raises StoreUnavailable where nothing was sent, OutcomeUnknown where no answer came back."""
+        import httpx  # not in an Edge Function
+
         headers = {**self._headers, "Content-Type": "application/json"}
-        if self._client is not None:
-            return await self._client.post(self.url, content=body, headers=headers)
-        # A client keeps its connections to the loop it began on; each call of a short-lived function has its own.
-        async with httpx.AsyncClient(timeout=self._timeout) as client:
-            return await client.post(self.url, content=body, headers=headers)
+        try:
+            if self._client is not None:
+                answer = await self._client.post(self.url, content=body, headers=headers)
+            else:
+                # A client keeps its connections to the loop it began on; a short-lived function has one for each call.
+                async with httpx.AsyncClient(timeout=self._timeout) as client:
+                    answer = await client.post(self.url, content=body, headers=headers)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise StoreUnavailable(f"{self.url}: {error}") from error
+        except httpx.HTTPError as error:
+            raise OutcomeUnknown(f"{self.url}: {type(error).__name__}: {error}") from error
+        return Answer(answer.status_code, answer.content)
 
 
-def _problem(answer: httpx.Response) -> tuple[str, str]:
+def _problem(answer: Answer) -> tuple[str, str]:
     try:
-        told = answer.json()
-        return str(told.get("code") or ""), f"{answer.status_code} {told.get('code')}: {told.get('message')}"
+        told = json.loads(answer.body)
+        return str(told.get("code") or ""), f"{answer.status} {told.get('code')}: {told.get('message')}"
     except (ValueError, AttributeError):
-        return "", f"{answer.status_code} {answer.text[:200]}"
+        return "", f"{answer.status} {answer.body[:200].decode(errors='replace')}"
 
 
 def _trouble(status: int, code: str, said: str, writing: bool) -> StoreError:

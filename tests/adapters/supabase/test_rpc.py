@@ -16,7 +16,7 @@ from everstep.stores.memory import MemoryStore
 from everstep.testing.conformance import StoreSuite
 from everstep.testing.conformance.differential import Outcome, compare
 from everstep.testing.conformance.rows import commit, row, write
-from everstep_supabase.rpc import RpcStore
+from everstep_supabase.rpc import Answer, RpcStore
 from tests.adapters.supabase.standins import PostgREST, token
 from tests.adapters.supabase.test_store import QUIET, ROUNDS, SEED
 from tools.components import postgres
@@ -33,7 +33,7 @@ def api(supabase_server: postgres.Server) -> Iterator[str]:
 class Kept(RpcStore):
     """With one client for its loop, as a process that lives longer has."""
 
-    async def _post(self, body: bytes) -> httpx.Response:
+    async def _post(self, body: bytes) -> Answer:
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=30)
         return await super()._post(body)
