@@ -1,8 +1,8 @@
 """Puts into `python_modules` what a Worker of ours needs: `python -m everstep_cloudflare.vendor python_modules`.
 
 A Worker's size counts when it starts, so Everstep travels without what no Worker uses (the command line, the testing
-kit, the embedded stores) and without its words: docstrings and comments become blank lines, so that a traceback still
-points to the right one. The other packages are what `pip` installs.
+kit, the embedded stores) and without its words: docstrings and comments become blank lines and an indent is one space,
+so that a traceback still points to the right line. The other packages are what `pip` installs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ PACKAGES = ("workers-runtime-sdk>=1.9", "starlette>=0.40", "cronsim>=2.6")
 LEFT_OUT = (
     *("_templates", "cli", "mcp", "testing", "wakers", "models"),
     *("stores/sqlite.py", "stores/sqlite_file.py", "stores/sqlite_find.py", "stores/liveness.py", "stores/counted.py"),
-    *("local.py", "background.py", "sync.py", "staticcheck.py", "staticrules.py", "scripts.py", "pull.py"),
+    *("local.py", "background.py", "sync.py", "scripts.py", "pull.py", "supervise.py", "transitions.py"),
+    *("staticcheck.py", "staticrules.py", "staticsource.py"),
 )
 """Parts of `everstep` that no Worker uses."""
 
@@ -62,7 +63,7 @@ def _copy(source: Path, target: Path, left_out: Sequence[str]) -> int:
             continue
         data = path.read_bytes()
         if path.suffix == ".py":
-            data = without_words(data.decode()).encode()
+            data = narrow(without_words(data.decode())).encode()
         (target / inner).parent.mkdir(parents=True, exist_ok=True)
         (target / inner).write_bytes(data)
         total += len(data)
@@ -84,6 +85,28 @@ def without_words(source: str) -> str:
                 # An empty text stays: a body may hold nothing else, and it may come before a `from __future__`.
                 lines[first] = f'{lines[first].encode()[: statement.col_offset].decode()}""{rest}'
                 lines[first + 1 : last + 1] = [""] * (last - first)
+    return "\n".join(lines) + "\n"
+
+
+def narrow(source: str) -> str:
+    """A module's source with one space for each indent, and none where a statement goes on; texts stay as they are."""
+    lines = source.splitlines()
+    depth, begins, taken = 0, True, 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        match token.type:
+            case tokenize.INDENT:
+                depth += 1
+            case tokenize.DEDENT:
+                depth -= 1
+            case tokenize.NEWLINE:
+                begins = True
+            case tokenize.NL | tokenize.COMMENT | tokenize.ENDMARKER:
+                pass
+            case _:
+                row, end = token.start[0], token.end[0]
+                if row > taken:
+                    lines[row - 1] = " " * (depth if begins else 0) + lines[row - 1].lstrip()
+                begins, taken = False, max(taken, end)
     return "\n".join(lines) + "\n"
 
 
