@@ -107,7 +107,11 @@ def test_a_task_of_another_worker_is_pushed_there_and_no_redirect_is_followed(wo
         tags = {"resonate:target": f"{address}/work"}
         ask(worker, "promise.create", id="there", timeoutAt=NEVER, param={}, tags=tags)
         path, _, message = got.get(timeout=60)
-        ask(worker, "promise.settle", id="there", state="resolved", value={})
         assert (path, message["kind"]) == ("/work", "execute")
         assert message["data"] == {"task": {"id": "there", "version": 0}}
-        assert not [one for one in got.queue if one[0] != "/work"]
+        ask(worker, "promise.register_listener", awaited="there", address=f"{address}/after")
+        ask(worker, "promise.settle", id="there", state="resolved", value={})
+        paths = [path]
+        while paths[-1] != "/after":
+            paths.append(got.get(timeout=60)[0])
+    assert set(paths) == {"/work", "/after"}
