@@ -13,9 +13,10 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from everstep.protocol import VERSION
 from tests.components import requires_component
@@ -43,13 +44,13 @@ async def strict(ctx: Context, item: str) -> None:
     raise LookupError(f"no {item}")
 
 @app.workflow
-async def calls(ctx: Context, name: str, *args: object) -> object:
-    return await ctx.options(target="poll://any@ts").rpc(name, *args)
+async def calls(ctx: Context, name: str, *args: object, group: str = "ts") -> object:
+    return await ctx.options(target=f"poll://any@{group}").rpc(name, *args)
 
 @app.workflow
-async def catches(ctx: Context, name: str, *args: object) -> list:
+async def catches(ctx: Context, name: str, *args: object, group: str = "ts") -> list:
     try:
-        await ctx.options(target="poll://any@ts").rpc(name, *args)
+        await ctx.options(target=f"poll://any@{group}").rpc(name, *args)
     except Exception as error:
         return [type(error).__name__, str(error)]
     return []
@@ -255,3 +256,33 @@ def python(server: Dev, pid: str, group: str = "py", **env: str) -> Iterator[Wor
         yield worker
     finally:
         worker.kill()
+
+
+def scheduled(server: Dev, worker: Worker, headers: Mapping[str, str] | None = None) -> None:
+    """A schedule of the worker's fires until it is deleted."""
+    worker.tell("schedule", "every", cron="* * * * * *", name="greet", args=["cron"])()
+    until(lambda: any(note.startswith("greet cron") for note in worker.notes()), worker)
+    worker.tell("unschedule", "every")()
+    asked = urllib.request.Request(server.url + "/schedules", headers=dict(headers or {}))
+    with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:
+        assert json.load(answer)["schedules"] == []
+
+
+def survives(server: Dev, worker: Worker, start: Callable[..., AbstractContextManager[Worker]], **env: str) -> None:
+    """A worker that dies within a run is replaced, and nothing that it finished runs again."""
+
+    def ticks() -> list[str]:
+        return [note.split()[1] for note in worker.notes() if note.startswith("tick")]
+
+    with start(server, "k1", "kill", TTL="500", PAUSE="60" if start is typescript else "0.06", **env) as first:
+        target = first.address or "kill"
+        answer = worker.tell("rpc", "k1", name="slow", args=[6], target=target)
+        until(lambda: len(ticks()) >= 3, worker)
+        first.kill()
+    before = ticks()
+    port = {"PORT": str(urlsplit(first.address).port)} if first.address else {}
+    with start(server, "k2", "kill", **env, **port):
+        assert answer() == 6
+    under_way = before[-1]  # when its worker died
+    assert not (set(before) - {under_way}) & set(ticks()[len(before) :])
+    assert set(ticks()) == {"0", "1", "2", "3", "4", "5"}

@@ -96,6 +96,13 @@ def test_ours_and_theirs_call_each_other(server: Dev, worker: Worker) -> None:
     assert worker.rpc("x2", "across", "strict", ours, "book") == {"error": "no book"}
 
 
+def test_a_workflow_of_ours_calls_a_function_served_in_python(server: Dev, worker: Worker) -> None:
+    server.post("/workflows/calls", {"id": "m1", "args": ["greet", "eve"], "kwargs": {"group": "py"}})
+    assert server.settled("m1")["value"] == "hello eve"
+    server.post("/workflows/catches", {"id": "m2", "args": ["refuse", "entry"], "kwargs": {"group": "py"}})
+    assert server.settled("m2")["value"] == ["Failed", "no entry"]  # the SDK names no type
+
+
 def test_three_languages_of_workers_in_one_run(server: Dev, worker: Worker, tmp_path: Path) -> None:
     with typescript(server, "t1"):
         found = worker.rpc("x3", "across", "across", "poll://any@ts", "quote", "everstep://shop", "pen")

@@ -1,4 +1,4 @@
-"""The function as the gateway of the official TypeScript SDK: its function URL takes the protocol, its queue pushes."""
+"""The function as the gateway of the official SDKs: its function URL takes the protocol, its queue pushes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.components import requires_component
-from tests.gateway.support import Dev, Worker, sdks, typescript, until
+from tests.gateway.support import Dev, Worker, python, scheduled, sdks, survives, typescript, until
 
 from .emulators import local_store
 from .runtime import Function, LiveCloud, Reply, serve
@@ -99,3 +99,13 @@ def test_the_typescript_sdk_with_lambda_as_its_server(gateway: Dev) -> None:
             "value": {"item": "pen", "cents": 300}
         }
         assert start(worker, "m1", worker.address, "greet", "eve") == "hello eve"
+        survives(gateway, worker, typescript, PUSH="1", TOKEN=TOKEN)
+
+
+def test_the_python_sdk_with_lambda_as_its_server(gateway: Dev) -> None:
+    pushed = {"PUSH": "1", "TOKEN": TOKEN}
+    with python(gateway, "p1", **pushed) as worker:
+        assert worker.rpc("r1", "remote", "ann", "py") == "got hello ann"
+        assert worker.rpc("x1", "across", "quote", "everstep://shop", "pen") == {"value": {"item": "pen", "cents": 300}}
+        scheduled(gateway, worker, {"authorization": f"Bearer {TOKEN}"})
+        survives(gateway, worker, python, **pushed)

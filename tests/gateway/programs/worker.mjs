@@ -1,6 +1,6 @@
 // A worker of the official TypeScript SDK, told by lines of JSON on its standard input what to do as a client.
 // `NOTES` names a file that gets one line for each body that really ran.
-// `PUSH` makes it a worker with an address of its own, to which messages are pushed.
+// `PUSH` makes it a worker with an address of its own, to which messages are pushed, on `PORT` if there is one.
 import { appendFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
@@ -21,7 +21,7 @@ async function pushed() {
     response.end();
     for (const callback of callbacks) callback(JSON.parse(body));
   });
-  await new Promise((done) => server.listen(0, "127.0.0.1", done));
+  await new Promise((done) => server.listen(Number(process.env.PORT ?? 0), "127.0.0.1", done));
   const own = `http://127.0.0.1:${server.address().port}/`;
   return {
     unicast: own,

@@ -1,7 +1,8 @@
 """A worker of the official Python SDK, told by lines of JSON on its standard input what to do as a client.
 
-`NOTES` names a file that gets one line for each body that really ran. It runs in an environment of its own, and imports
-nothing of ours.
+`NOTES` names a file that gets one line for each body that really ran. `PUSH` makes it a worker with an address of its
+own, to which messages are pushed, on `PORT` if there is one. It runs in an environment of its own, and imports nothing
+of ours.
 """
 
 from __future__ import annotations
@@ -10,15 +11,55 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from aiohttp import web
+from resonate.connections import HttpConnection
 from resonate.context import Context
 from resonate.resonate import Resonate
+from resonate.retry import Never
 from resonate.types import Value
 
 ME = os.environ["PID_NAME"]
 GROUP = os.environ["GROUP"]
+
+
+class Pushed:
+    """A source of messages: a small server of its own."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[str], None]] = []
+        app = web.Application()
+        app.router.add_post("/", self._receive)
+        self._runner = web.AppRunner(app)
+
+    async def listen(self) -> None:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", int(os.environ.get("PORT", "0"))).start()
+        self._own = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        said = await request.text()
+        for callback in self._callbacks:
+            callback(said)
+        return web.Response()
+
+    def unicast(self) -> str:
+        return self._own
+
+    def resolve_target(self, target: str) -> str:
+        return self._own if target == GROUP else f"poll://any@{target}"
+
+    def recv(self, callback: Callable[[str], None]) -> None:
+        self._callbacks.append(callback)
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
 
 
 def note(text: str) -> None:
@@ -95,11 +136,23 @@ async def across(ctx: Context, name: str, target: str, *args: Any) -> Any:
         return {"error": str(error)}
 
 
+async def refuse(ctx: Context, what: str) -> None:
+    raise ValueError(f"no {what}")
+
+
 async def main() -> None:
     ttl = timedelta(milliseconds=int(os.environ.get("TTL", "60000")))
-    resonate = Resonate(url=os.environ["GATEWAY"], group=GROUP, pid=ME, ttl=ttl)
+    url, token = os.environ["GATEWAY"], os.environ.get("TOKEN")
+    pushed = Pushed() if os.environ.get("PUSH") else None
+    if pushed is None:
+        resonate = Resonate(url=url, group=GROUP, pid=ME, ttl=ttl, token=token)
+    else:
+        await pushed.listen()
+        network = HttpConnection(url, token)
+        resonate = Resonate(network=network, sources=[pushed], group=GROUP, pid=ME, ttl=ttl, token=token)
     for fn in (local, remote, greet, nap, ask, chain, factorial, slow, where, across):
         resonate.register(fn)
+    resonate.register(refuse, retry_policy=Never())
     schedules: dict[str, Any] = {}
 
     async def carry_out(op: str, id: str, name: str = "", args: Any = (), target: str = "", **rest: Any) -> Any:
@@ -128,7 +181,7 @@ async def main() -> None:
 
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    print(json.dumps({"ready": ME}), flush=True)
+    print(json.dumps({"ready": ME, "address": pushed and pushed.unicast()}), flush=True)
     tasks = set()
     while line := await reader.readline():
         task = asyncio.create_task(answer(**json.loads(line)))
