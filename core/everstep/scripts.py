@@ -11,6 +11,7 @@ Limits keep an honest script in bounds. They are no wall against a hostile one: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Runner", "ScriptFailed", "Shell", "runner"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_GRACE = 10.0
+"""Seconds for a supervisor to end; a process that slipped away from it and holds a pipe open is not waited for."""
 _SUPERVISOR = str(Path(__file__).with_name("supervise.py"))
 
 
@@ -116,20 +119,33 @@ class Runner:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        reading = asyncio.gather(_head(process.stdout, shell.output), _tail(process.stderr, shell.output))
+        head = asyncio.ensure_future(_head(process.stdout, shell.output))
+        tail = asyncio.ensure_future(_tail(process.stderr, shell.output))
         try:
             async with asyncio.timeout(shell.seconds):
-                out, err = await reading
+                out, err = await asyncio.gather(head, tail)
                 code = await process.wait()
         except TimeoutError:
             raise ScriptFailed(f"stopped after {shell.seconds:g} seconds", 124) from None
         finally:
-            reading.cancel()
+            head.cancel()
+            tail.cancel()
+            await asyncio.gather(head, tail, return_exceptions=True)
             process.stdin.close()  # the supervisor kills what is left, and ends
-            await asyncio.gather(reading, process.wait(), return_exceptions=True)
+            await _ended_for_good(process)
         if code != 0:
             raise ScriptFailed(err.decode(errors="replace").strip() or _ended(code), code)
         return out.decode(errors="replace").removesuffix("\n")
+
+
+async def _ended_for_good(process: asyncio.subprocess.Process) -> None:
+    """Wait for a process that has been told to end. What it wrote is read and thrown away: asyncio takes a process for
+    ended when its pipes are, and a pipe that nobody reads stays paused for ever."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GRACE):
+            await asyncio.gather(_tail(process.stdout, 1), _tail(process.stderr, 1), process.wait())
 
 
 def _ended(code: int) -> str:

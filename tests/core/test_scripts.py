@@ -56,6 +56,12 @@ def test_limits() -> None:
     assert fails("head -c 100000 /dev/zero > file || exit 9", file_size=1000).code == 9
 
 
+def test_one_that_writes_without_end_is_stopped_each_time() -> None:
+    """A full pipe that nobody reads any more must not be waited for."""
+    for _ in range(10):
+        assert "more than 1 bytes" in str(fails("while :; do echo xxxxxxxxxxxxxxxx; done & yes; wait", output=1))
+
+
 def test_its_environment_is_stable_and_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_SECRET", "x")
     text = "env | grep -v '^_=\\|^SHLVL=\\|^OLDPWD=' | sed s/everstep-........$/F/ | sort"
