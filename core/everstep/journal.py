@@ -151,7 +151,7 @@ def _is_stale(row: Row, before: int) -> bool:
 def _history(segments: Sequence[Segment], own: Mapping[str, Row], folded: int) -> tuple[list[str], list[int], bool]:
     """Ids in delivery order, after so many that are folded, their instants; and whether the last epoch added to them.
 
-    A segment that began before the end of the folds has delivered its inbox in them.
+    A fold may end anywhere, in the middle of an inbox too: what of it is not folded is still to be delivered.
     """
     stamped = {(row[7], row[8]): row for row in own.values() if row[7] is not None}
     ids: list[str] = []
@@ -159,10 +159,11 @@ def _history(segments: Sequence[Segment], own: Mapping[str, Row], folded: int) -
     before = 0
     for segment in segments:
         before = segment.start + len(segment.inbox)
-        if segment.start >= folded:
-            del ids[segment.start - folded :], instants[segment.start - folded :]
-            ids += segment.inbox
-            instants += [segment.at] * len(segment.inbox)
+        after = segment.start - folded
+        del ids[max(0, after) :], instants[max(0, after) :]
+        inbox = segment.inbox if after >= 0 else segment.inbox[-after:]
+        ids += inbox
+        instants += [segment.at] * len(inbox)
         epoch, n = segment.epoch, folded + len(ids) + 1
         while (row := stamped.get((epoch, n))) is not None:
             ids.append(row[0])

@@ -13,10 +13,10 @@ from bench.rig import Rig
 from everstep import App, Context
 from everstep.errors import DecodeError
 from everstep.folding import Entry, Fold, fold_record, folded_records, unfold
-from everstep.journal import read
+from everstep.journal import _history, read
 from everstep.operation import Recorded
 from everstep.past import Past
-from everstep.promise import Kind, Record, Row, State, Task, TaskState, from_row, to_row
+from everstep.promise import Kind, Record, Row, Segment, State, Task, TaskState, from_row, to_row
 from everstep.stores.memory import MemoryStore
 
 
@@ -191,3 +191,30 @@ def test_the_number_of_folds_stays_small_beside_what_is_in_them() -> None:
         assert len(rows) < 8 + 8 * 3 + 4000 // 64
 
     asyncio.run(work())
+
+
+def stamped(id: str, epoch: int, n: int) -> Row:
+    return step_row(n)._replace(id=id, epoch=epoch)
+
+
+@pytest.mark.parametrize(
+    ("folded", "left"),
+    [
+        (0, ["r.1", "r.2", "a", "b", "c", "r.4"]),
+        (1, ["r.2", "a", "b", "c", "r.4"]),
+        (2, ["a", "b", "c", "r.4"]),
+        (3, ["b", "c", "r.4"]),
+        (4, ["c", "r.4"]),
+        (5, ["r.4"]),
+        (6, []),
+    ],
+)
+def test_a_fold_may_end_anywhere_in_an_inbox_too(folded: int, left: list[str]) -> None:
+    """What the folds hold and what follows them is the history, whole, wherever the fold was cut (rule P2.3)."""
+    segments = (Segment(1, 0, (), 1), Segment(2, 2, ("a", "b", "c"), 2))
+    rows = [stamped("r.1", 1, 1), stamped("r.2", 1, 2), stamped("r.3", 1, 3), stamped("r.4", 2, 6)]
+
+    ids, instants, _ = _history(segments, {row.id: row for row in rows}, folded)
+
+    assert ids == left
+    assert len(instants) == len(left)

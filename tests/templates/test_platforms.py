@@ -27,7 +27,9 @@ PLATFORMS = [one for one in ENTRY if (TEMPLATES / "countdown" / one).is_dir()]
 def test_the_list_says_where_a_template_can_go(tmp_path: Path) -> None:
     listed = {one["name"]: one for one in json.loads(everstep(tmp_path, "new", "--list", "--json").stdout)}
 
-    assert [name for name in listed if set(PLATFORMS) < set(listed[name]["platforms"])] == sorted([*ALONE, "countdown"])
+    assert [name for name in listed if set(PLATFORMS) < set(listed[name]["platforms"])] == sorted(
+        [*ALONE, "chess", "countdown"]
+    )
     assert listed["batch"]["platforms"] == ["local"], "its records are a file"
     assert "entries" not in listed
 
