@@ -277,7 +277,7 @@ MUTANTS = [
         "P2.3",
         journal,
         "_history",
-        (("            del ids[segment.start - folded :], instants[segment.start - folded :]\n", ""),),
+        (("        del ids[max(0, after) :], instants[max(0, after) :]\n", ""),),
         fixed=ZOMBIES,
         only=PARALLEL,
     ),
