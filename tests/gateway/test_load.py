@@ -45,8 +45,11 @@ async def calling(server: Dev) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
-async def ask(http: httpx.AsyncClient, kind: str, **data: Any) -> Any:
+async def ask(http: httpx.AsyncClient, kind: str, *, taken: bool = False, **data: Any) -> Any:
+    """The answer's data; with `taken`, None for a task that somebody else has had: messages come at least once."""
     answer = await http.post("/", json={"kind": kind, "head": {"corrId": "c", "version": VERSION}, "data": data})
+    if taken and answer.status_code == 409:
+        return None
     assert answer.status_code in (200, 300), answer.text
     return answer.json()["data"]
 
@@ -93,7 +96,8 @@ async def worker(http: httpx.AsyncClient, name: str, connected: asyncio.Semaphor
             if not line.result().startswith("data: "):
                 continue
             task = json.loads(line.result().removeprefix("data: "))["data"]["task"]
-            await ask(http, "task.acquire", **task, pid=name, ttl=60_000)
+            if await ask(http, "task.acquire", taken=True, **task, pid=name, ttl=60_000) is None:
+                continue
             value = {"id": task["id"], "state": "resolved", "value": {}}
             action = {"kind": "promise.settle", "head": {}, "data": value}
             await ask(http, "task.fulfill", id=task["id"], version=task["version"] + 1, action=action)
@@ -101,6 +105,7 @@ async def worker(http: httpx.AsyncClient, name: str, connected: asyncio.Semaphor
     return done
 
 
+@pytest.mark.skipif(SECONDS < 60, reason="250 connections and a share of a core want a machine at rest: make soak")
 def test_two_hundred_wait_and_fifty_pull_and_the_server_rests_meanwhile(server: Dev) -> None:
     async def play() -> None:
         async with calling(server) as http:
