@@ -27,7 +27,9 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 
 def plan(store: SqliteStore, sql: str, *parameters: object) -> list[str]:
-    return [line for *_, line in store._cursor().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+    """What SQLite says it will do; that a search is an EXISTS is said by newer releases alone."""
+    said = [line for *_, line in store._cursor().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+    return [line.replace(" EXISTS USING ", " USING ") for line in said]
 
 
 def searches(lines: list[str]) -> list[str]:
@@ -54,7 +56,8 @@ def test_a_step_finds_its_fence_by_id(store: SqliteStore) -> None:
 
 
 def test_rows_that_are_deleted_together_are_found_by_id(store: SqliteStore) -> None:
-    assert f"{IDS} (id=?)" in searches(plan(store, sqlite._DELETE_MANY, "[]"))
+    found = searches(plan(store, sqlite._DELETE_MANY, "[]"))
+    assert f"{IDS} (id=?)" in [line.replace(" COVERING INDEX ", " INDEX ") for line in found]
 
 
 @pytest.mark.parametrize("state", State)
