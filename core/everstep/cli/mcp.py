@@ -22,7 +22,7 @@ from everstep.mcp.stdio import Wire
 from everstep.stores import open_store
 from everstep.wakers.local import LocalWaker
 
-from .serve import EventLog, Server, listen, local_names
+from .serve import IDLE, EventLog, Server, listen, local_names
 from .tools import token, until_stopped
 
 __all__ = ["Wire", "serve"]
@@ -51,7 +51,10 @@ async def serve(
             return 0
         listener = listen(host, port)
         site = asgi(client, tools, auth=token(), hosts=local_names(host), wait=wait)
-        web = Server(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1, lifespan="on"))
+        config = uvicorn.Config(
+            site, log_level="warning", timeout_graceful_shutdown=1, timeout_keep_alive=IDLE, lifespan="on"
+        )
+        web = Server(config)
         shown = f"[{host}]" if ":" in host else host
         console.print(
             f"MCP on http://{shown}:{listener.getsockname()[1]}/mcp; Ctrl-C stops", style="bold", markup=False

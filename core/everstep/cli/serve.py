@@ -30,6 +30,12 @@ GRACE = 3
 """Seconds that requests under way get when the server goes down; everything durable is durable already."""
 
 
+IDLE = 75
+"""Seconds that a connection may rest between two requests. It must be the client who ends it: one that picks a resting
+connection from its pool just as the server closes it gets no answer, and cannot tell whether its request was carried
+out. Pools let go after seconds (httpx 5, undici 4), a busy client's or a proxy's after up to a minute."""
+
+
 class CannotListen(UsageError):
     """The address cannot be had; the message names it."""
 
@@ -110,7 +116,9 @@ async def serve(app: App, url: str, host: str, port: int, console: Console, *, q
             rate=None if door.rate is None else Rate(door.rate, max(1, round(2 * door.rate))),
             debug=door.debug,
         )
-        config = uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=GRACE, lifespan="off")
+        config = uvicorn.Config(
+            site, log_level="warning", timeout_graceful_shutdown=GRACE, timeout_keep_alive=IDLE, lifespan="off"
+        )
         server = Server(config)
         web = asyncio.create_task(server.serve(sockets=[listener]))
         work = asyncio.create_task(runtime.serve())
