@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,8 +37,9 @@ class World:
     Args:
         folder: where effects are kept; None keeps them in memory, for instances that are simulated.
         script: for a name, what happens at its 1st, 2nd, ... execution: `ok`, `fail` (before the effect), `late`
-            (fails after the effect), `kill` (SIGKILL of this process after the effect) or `kill-before`. Past its end
-            everything is `ok`. In a folder it is found again by the next process.
+            (fails after the effect), `kill` (SIGKILL of this process after the effect), `kill-before`, or `kill-once`
+            with the name of an effect (before its own, when that other one has happened). Past its end everything is
+            `ok`. In a folder it is found again by the next process.
     """
 
     def __init__(self, folder: Path | str | None = None, script: Mapping[str, Sequence[str]] | None = None) -> None:
@@ -59,6 +61,10 @@ class World:
         script = self._script.get(name, [])
         act = script[nth - 1] if nth <= len(script) else "ok"
         if act == "kill-before":
+            self._die()
+        if act.startswith("kill-once "):
+            while not self.count(act.removeprefix("kill-once ")):
+                time.sleep(0.01)
             self._die()
         if act == "fail":
             raise Outage(f"{name} is out of order")
@@ -195,9 +201,10 @@ def serve_process(
     until: tuple[str, int],
     kill_at: tuple[str, int] | None = None,
     concurrency: int = 16,
+    member: str | None = None,
 ) -> Ended:
     """Serve everything there is in `folder/store.db`, until a run has settled and an effect happened so often."""
-    return _process(program, folder, until=until, kill_at=kill_at, concurrency=concurrency)
+    return _process(program, folder, until=until, kill_at=kill_at, concurrency=concurrency, member=member)
 
 
 def _process(program: str, folder: Path, **order: Any) -> Ended:

@@ -105,7 +105,8 @@ def test_the_workflows_module_names_no_platform() -> None:
     assert Context.__name__ in text
 
 
-def test_it_survives_a_crash_at_every_point() -> None:
+@pytest.mark.parametrize("single_writer", [True, False])
+def test_it_survives_a_crash_at_every_point(single_writer: bool) -> None:
     outside()
 
-    survives(app, countdown.countdown, 1, result="counted down from 1", single_writer=False)
+    survives(app, countdown.countdown, 1, result="counted down from 1", single_writer=single_writer)

@@ -106,20 +106,24 @@ def test_what_is_no_expression_is_refused(text: str) -> None:
         parse(text)
 
 
-def test_the_right_side_killed_after_the_left_is_done_repeats_no_left_one(tmp_path: Path) -> None:
-    """One worker takes one task at a time, oldest first, so that the right side's 4 comes last; there it is killed."""
-    world = World(tmp_path, {"literal 4": ["kill-before"]})
+def test_the_right_side_killed_after_the_left_is_done_repeats_no_left_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker of right sides has begun with its 4, waits until the left side is summed up, and is killed."""
+    world = World(tmp_path, {"literal 4": ["kill-once operator +"]})
+    app.provide(ops.provide(world))
+    monkeypatch.setattr("everstep.driver._ADVICE", 60_000)  # the left worker leaves the right one's work alone
 
     async def story() -> int:
         url = f"sqlite:///{tmp_path / 'store.db'}"
         async with Client.open(url, app=app) as client:
             await client.start(evaluate, parse(MINUS_THREE), id="e")
-        killed = await asyncio.to_thread(serve_process, __name__, folder=tmp_path, until=("never", 1), concurrency=1)
-        assert killed.killed
-        assert world.order() == ["literal 1", "literal 2", "literal 3"]
-        app.provide(ops.provide(World(tmp_path, {})))
-        async with working(ops, url), working(app, url, "lhs"), working(app, url, "rhs") as right:
-            return await right.client.handle("e").result(timeout=60)
+        async with working(ops, url), working(app, url, "lhs"):
+            killed = await asyncio.to_thread(serve_process, __name__, folder=tmp_path, until=("never", 1), member="rhs")
+            assert killed.killed
+            assert {"literal 1", "literal 2", "operator +"} <= set(world.order())
+            async with working(app, url, "rhs") as right:
+                return await right.client.handle("e").result(timeout=60)
 
     assert asyncio.run(story()) == -3
     assert world.counts() == {**{f"literal {n}": 1 for n in (1, 2, 3, 4)}, **{f"operator {s}": 1 for s in "+-*"}}
@@ -138,6 +142,5 @@ async def working(app: App, url: str, member: str | None = None) -> AsyncIterato
 
 def test_it_survives_a_crash_at_every_point() -> None:
     app.provide(ops.provide(World()))
-    options: dict[str, Any] = {"others": [ops], "modes": ("queue",), "steps_per_invocation": None}
 
-    survives(app, evaluate, parse(THREE), result=3, **options)
+    survives(app, evaluate, parse(THREE), result=3, others=[ops])

@@ -211,7 +211,7 @@ def test_over_http_each_shape(tmp_path: Path) -> None:
 
 def test_it_survives_a_crash_at_every_point() -> None:
     provide(World())
-    options: dict[str, Any] = {"others": OTHERS, "modes": ("queue",), "steps_per_invocation": None}
+    options: dict[str, Any] = {"others": OTHERS}
 
     survives(a, foo, result=3, **options)
     survives(g, fan, result=3, **options)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -131,6 +130,5 @@ def test_processes_share_a_group_and_a_killed_one_is_replaced_at_once(tmp_path: 
 
 def test_it_survives_a_crash_at_every_point() -> None:
     group.provide(World())
-    options: dict[str, Any] = {"others": [group], "modes": ("queue",), "steps_per_invocation": None}
 
-    survives(app, spread, 2, result=[0, 1], **options)
+    survives(app, spread, 2, result=[0, 1], others=[group])

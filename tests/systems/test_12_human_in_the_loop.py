@@ -16,6 +16,7 @@ from everstep.testing.simulation import Mode, SimHandle
 from everstep.tokens import sign
 from tests.components import requires_component
 from tests.systems.scaffold import World, did, run_process, survives
+from tests.systems.web import called
 
 app = App("human")
 
@@ -161,6 +162,44 @@ async def mailed(world: World) -> None:
     async with asyncio.timeout(30):
         while not world.count("email"):  # noqa: ASYNC110  # the step may run in a thread, which cannot set an Event
             await asyncio.sleep(0.005)
+
+
+def site(client: Client) -> Any:
+    """Routes of one's own over the same client: a form that starts it, and the address that is mailed."""
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    async def start(request: Any) -> Any:
+        handle = await client.options(id="s").start(brief_signup, (await request.json())["address"])
+        return JSONResponse({"id": handle.id})
+
+    async def unblock(request: Any) -> Any:
+        id = request.query_params["promise_id"]
+        before = await client.get(id)
+        await client.resolve(id, "confirmed")
+        return JSONResponse({"said": "thank you" if before.pending else "this was confirmed before"})
+
+    return Starlette(
+        routes=[Route("/start-workflow", start, methods=["POST"]), Route("/unblock-workflow", unblock, methods=["GET"])]
+    )
+
+
+def test_over_routes_of_one_s_own_it_starts_and_is_unblocked(tmp_path: Path) -> None:
+    world = brief.provide(World())
+
+    async def story() -> None:
+        async with called(brief, tmp_path, site) as http:
+            started = await http.post("/start-workflow", json={"address": "ann"})
+            assert (started.status_code, started.json()) == (200, {"id": "s"})
+            await mailed(world)
+            said = [(await http.get("/unblock-workflow?promise_id=s.1")).json()["said"] for _ in range(2)]
+            assert said == ["thank you", "this was confirmed before"]
+            async with Client.open(f"sqlite:///{tmp_path / 'store.db'}", app=brief) as client:
+                assert await client.handle("s").result(timeout=30) == "ann: confirmed"
+
+    asyncio.run(story())
+    assert world.order() == ["email"]
 
 
 START = {"id": "s", "args": ["ann"]}

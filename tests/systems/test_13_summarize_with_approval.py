@@ -217,4 +217,4 @@ def test_it_survives_a_crash_at_every_point() -> None:
     app.provide(World())
     settle: dict[str, Any] = {"{id}.3": False, "{id}.6": True}
 
-    survives(app, summarize_page, URL, result="summary 2", settle=settle, modes=("queue",))
+    survives(app, summarize_page, URL, result="summary 2", settle=settle)

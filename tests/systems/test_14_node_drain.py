@@ -237,4 +237,4 @@ def test_it_survives_a_crash_at_every_point() -> None:
             if "node" in record.tags and record.pending:
                 sim.resolve(id, "force")
 
-    survives(app, drain_all, ["node-2"], result={"node-2": "forced"}, script=operator, modes=("queue",))
+    survives(app, drain_all, ["node-2"], result={"node-2": "forced"}, script=operator)

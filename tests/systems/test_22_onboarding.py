@@ -134,4 +134,4 @@ def test_a_process_killed_after_the_second_step_repeats_neither(tmp_path: Path) 
 def test_it_survives_a_crash_at_every_point() -> None:
     app.provide(World())
 
-    survives(app, onboard, USER, result=RESULT, modes=("queue",))
+    survives(app, onboard, USER, result=RESULT)

@@ -139,4 +139,4 @@ def test_by_reference_it_survives_a_crash_at_every_point(tmp_path: Path) -> None
     run = small.workflow(name="run")(import_rows.fn)
     small.provide(World())
 
-    survives(small, run, records(20, "x" * 40), result={"processed": 20, "batches": 2}, modes=["queue"])
+    survives(small, run, records(20, "x" * 40), result={"processed": 20, "batches": 2})

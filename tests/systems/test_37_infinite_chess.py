@@ -14,7 +14,7 @@ import pytest
 from everstep.testing import Simulation
 from everstep.testing.simulation import Mode
 from tests.components import requires_component
-from tests.systems.scaffold import World, did, run_process, serve_process, survives
+from tests.systems.scaffold import World, did, kill_at, run_process, serve_process, survives
 from tests.templates_by_path import template
 
 requires_component("chess", hint="pip install chess")
@@ -96,6 +96,20 @@ def test_the_next_game_starts_even_if_the_instance_dies_after_each_write(mode: M
     pictures = [(one["game"], one["ply"]) for one in world.effects("publish")]
     assert pictures == sorted(set(pictures))
     assert pictures[-1][0] >= 3
+
+
+@pytest.mark.parametrize("mode", ["rows", "queue"])
+@pytest.mark.parametrize("last", ["detached", "settled"])
+def test_the_next_game_is_played_even_if_the_instance_dies_after_its_last_write(mode: Mode, last: str) -> None:
+    world = provide()
+    sim = Simulation(app, mode=mode)
+    kill_at(sim, last)
+    sim.start(chess, 1, 10.0, PLIES, id="game")
+
+    sim.advance(seconds=20 * PLIES + 120)
+
+    pictures = [(one["game"], one["ply"]) for one in world.effects("publish")]
+    assert pictures[: 2 * PLIES] == [(game, ply) for game in (1, 2) for ply in range(1, PLIES + 1)]
 
 
 def test_a_process_killed_between_a_move_and_its_publication_does_not_think_again(tmp_path: Path) -> None:
@@ -200,4 +214,8 @@ class _Deaf(World):
 def test_it_survives_a_crash_at_every_point() -> None:
     provide()
 
-    survives(app, chess, 1, 1000.0, 2, result="1/2-1/2")
+    def followed(sim: Simulation, handle: Any) -> None:
+        next_game = next(id for id in games(sim) if id != handle.id)
+        assert sim.handle(next_game).tree().promise.args[0] == 2
+
+    survives(app, chess, 1, 1000.0, 2, result="1/2-1/2", check=followed)

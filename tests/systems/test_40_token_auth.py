@@ -11,7 +11,7 @@ import pytest
 
 from everstep import App, Client, Context
 from everstep.promise import SCHEDULE_PREFIX
-from everstep.testing import Simulation
+from everstep.testing import Simulation, crash_everywhere
 from tests.components import requires_component
 from tests.systems.scaffold import World, did, survives
 from tests.systems.web import called, settled
@@ -148,5 +148,10 @@ def test_a_schedules_runs_and_what_a_run_starts_keep_the_prefix() -> None:
 
 def test_it_survives_a_crash_at_every_point() -> None:
     app.provide(World())
+    answers: dict[str, Any] = {"id": "worker-1:x", "settle": {"worker-1:x.3": "yes"}}
 
-    survives(app, child, "a", result="a")
+    def prefixed(sim: Simulation, handle: Any) -> None:
+        assert all(id.startswith("worker-1:") for id in sim.records())
+
+    undisturbed = crash_everywhere(app, job, "a", variants=(), **answers).result
+    survives(app, job, "a", result=undisturbed, check=prefixed, **answers)

@@ -204,5 +204,4 @@ def test_it_survives_a_crash_at_every_point() -> None:
     def sound(sim: Simulation, handle: Any) -> None:
         assert proof_of_tree(handle.tree()) == result["proof"]
 
-    options: dict[str, Any] = {"others": [workers], "modes": ("queue",), "steps_per_invocation": None}
-    survives(app, score_proposal, "p7", result=result, check=sound, **options)
+    survives(app, score_proposal, "p7", result=result, check=sound, others=[workers])

@@ -166,5 +166,4 @@ def test_it_survives_a_crash_at_every_point() -> None:
         sim.advance(hours=1)
         assert everybody(sim) == Counter(cid=1, ann=1, ben=1, eve=1)
 
-    options: dict[str, Any] = {"modes": ("queue",), "steps_per_invocation": None}
-    survives(app, walk, "cid", 1, result="Cid", check=each_once, **options)
+    survives(app, walk, "cid", 1, result="Cid", check=each_once)
