@@ -267,7 +267,7 @@ class Recorder:
             self._holding.id,
             param,
             tags={ERROR: self._codec.seal(outcome.error)},
-            created_at=loose.created_at if loose is not None else now,
+            created_at=loose.created_at if loose is not None else op.at,
             attempt=attempt,
             retry_at=now + outcome.delay,
             rev=expect + 1,

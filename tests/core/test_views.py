@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from everstep import App, Context
+from everstep import App, Context, Retry, current_step
 from everstep.inspection import timer_views
 from everstep.promise import Record, Segment, State, Task, TaskState
 from everstep.testing import Simulation
@@ -105,6 +105,27 @@ def test_a_sleep_begins_no_earlier_than_what_was_asked_for_before_it() -> None:
     assert [node.promise.created_at - begin for node in asleep] == [0, 5_000, 10_000]
     assert [node.promise.created_at - begin for node in over] == [0, 5_000, 10_000, 70_000]
     assert over[3].promise.settled_at == over[3].promise.created_at + 60_000
+
+
+def test_a_step_that_was_tried_again_began_with_its_first_attempt() -> None:
+    app = App("a", retry=Retry(attempts=2, first=1))
+
+    @app.step
+    async def slow() -> None:
+        await asyncio.sleep(5)
+        if current_step().attempt == 1:
+            raise ConnectionError("hung up")
+
+    @app.workflow
+    async def work(ctx: Context) -> None:
+        await ctx.run(slow)
+
+    sim = Simulation(app)
+    handle = sim.start(work, id="r")
+    sim.advance(minutes=1)
+    (step,) = (node.promise for node in handle.tree().children)
+
+    assert step.settled_at == step.created_at + 5_000 + 1_000 + 5_000
 
 
 def test_a_sleep_beside_a_longer_step_did_not_begin_after_it() -> None:
