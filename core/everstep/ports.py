@@ -32,14 +32,16 @@ class Put(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """Commit only while the row `id` still has this rev; checked only by a single-writer store (rule W4)."""
+    """Commit only while the row `id` still has this rev. A single-writer store checks it (rule W4); any other where
+    the commit deletes that row."""
 
     id: str
     rev: int
 
 
 class Commit(NamedTuple):
-    """A set of writes of one origin, all or nothing. `deletes` are ids removed with it, present or not."""
+    """A set of writes of one origin, all or nothing. `deletes` are ids removed with it, present or not: a guard on one
+    makes that a condition."""
 
     origin: str
     puts: tuple[Put, ...]

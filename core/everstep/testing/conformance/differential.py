@@ -56,7 +56,7 @@ async def compare(
 
     Args:
         oracle: an empty memory store.
-        other: the empty store under test; guards are left out unless it is a single writer.
+        other: the empty store under test; unless it is a single writer, guards are only on what is deleted.
         rng: seeded, so that a failure can be repeated.
         soft_fences: False for a store that leaves soft fences unchecked.
 
@@ -152,8 +152,9 @@ class _Operations:
         deletes = tuple(rest[: rng.choices((0, 1, 2), (80, 15, 5))[0]])
         fence = self._fence(origin, rows) if rng.random() < 0.4 else None
         guards: tuple[Guard, ...] = ()
-        if self._guards and rng.random() < 0.2:
-            guards = tuple(Guard(id, self._expect(rows.get(id))) for id in rest[-1:])
+        guarded = rest if self._guards else deletes
+        if guarded and rng.random() < (0.2 if self._guards else 0.5):
+            guards = tuple(Guard(id, self._expect(rows.get(id))) for id in guarded[-1:])
         conditions = (
             len(puts) > 1,
             frozenset((_standing(rows.get(put.row.id)), _holds(rows, put.row.id, put.expect)) for put in puts),

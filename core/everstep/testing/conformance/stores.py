@@ -264,6 +264,20 @@ class StoreSuite:
         assert await store.load(["a"]) == {"a": row("a", rev=2)}
 
     @case
+    async def test_a_guard_on_a_row_that_is_deleted_holds_on_every_store(self, store: Store) -> None:
+        """Of two who delete a schedule at once one finds that it is gone; a newer one of its name stays."""
+        await write(store, row("a", rev=3), row("a.1"))
+        gone = commit(deletes=("a",), guards=(Guard("a", 2),))
+        assert await store.commit(gone) == Refused(False, {"a": row("a", rev=3)})
+        with_another = commit(Put(row("a.1", rev=2), 1), deletes=("a",), guards=(Guard("a", 2),))
+        assert await store.commit(with_another) == Refused(False, {"a": row("a", rev=3)})
+        assert await store.load(["a", "a.1"]) == {"a": row("a", rev=3), "a.1": row("a.1")}
+        assert await store.commit(commit(deletes=("a",), guards=(Guard("a", 3),))) is None
+        assert await store.commit(commit(deletes=("a",), guards=(Guard("a", 3),))) == Refused(False, {"a": None})
+        assert await store.commit(commit(deletes=("a",), guards=(Guard("a", 0),))) is None
+        assert await store.load(["a", "a.1"]) == {"a.1": row("a.1")}
+
+    @case
     async def test_a_branch_is_its_row_and_the_rows_that_name_it(self, store: Store) -> None:
         """Rule I4: `root.1` is not `root.10`, and a grandchild belongs to its own branch."""
         rows = {
