@@ -1,76 +1,38 @@
-"""Random requests, one after the other, on every store and on the memory oracle: every answer equal, status included,
-and every message, and everything a client could see.
+"""Random requests, one after the other, on a store and on the memory oracle; the other stores' are in tests/adapters.
 
 EVERSTEP_AGREEMENT_REQUESTS=100000 makes it long (`make soak` does), EVERSTEP_AGREEMENT_SEED starts elsewhere.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import random
-from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from everstep.clock import VirtualClock
-from everstep.ports import Commit, Refused, Store
+from everstep.ports import Commit, Refused
 from everstep.promise import Row
 from everstep.stores.memory import MemoryStore
 from everstep.stores.sqlite import SqliteStore
-from tests.gateway.requests import Requests
-from tests.gateway.servers import Server
 
-REQUESTS = int(os.environ.get("EVERSTEP_AGREEMENT_REQUESTS", "3000"))
-SEED = int(os.environ.get("EVERSTEP_AGREEMENT_SEED", "1"))
+from .agreement import agree, wanted
 
-
-async def compare(other: Store, *, queue: bool, requests: int = REQUESTS, seed: int = SEED) -> Counter[tuple[str, int]]:
-    """Ask both the same. Returns how often each kind was answered with each status."""
-    clock = VirtualClock(1_000_000)
-    servers = Server(MemoryStore(), clock, queue=queue), Server(other, clock, queue=queue)
-    rng = random.Random(seed)
-    making = Requests(rng)
-    met: Counter[tuple[str, int]] = Counter()
-    for number in range(requests):
-        envelope = making.next(clock.now())
-        expected, got = [await server.ask(envelope) for server in servers]
-        assert got == expected, f"request {number} of seed {seed}: {envelope}"
-        making.learn(expected)
-        met[envelope["kind"], expected["head"]["status"]] += 1
-        if rng.random() < 0.2:
-            clock.advance(rng.choice((1, 50, 400, 1100, 6000)))
-            for server in servers:
-                await server.work()
-            assert servers[1].sent == servers[0].sent, f"after request {number} of seed {seed}"
-            for server in servers:
-                server.sent.clear()
-    return met
-
-
-def agree(other: Store, *, queue: bool, requests: int = REQUESTS, seed: int = SEED) -> Counter[tuple[str, int]]:
-    async def play() -> Counter[tuple[str, int]]:
-        try:
-            return await compare(other, queue=queue, requests=requests, seed=seed)
-        finally:
-            await other.close()
-
-    return asyncio.run(play())
+REQUESTS = wanted(3_000)
 
 
 @pytest.mark.parametrize("queue", [False, True], ids=["rows", "queue"])
 def test_sqlite_agrees_with_memory(tmp_path: Path, queue: bool) -> None:
-    met = agree(SqliteStore(tmp_path / "everstep.db", synchronous="off"), queue=queue)
+    made = count()
+    met = agree(lambda: SqliteStore(tmp_path / f"{next(made)}.db", synchronous="off"), queue=queue, requests=REQUESTS)
 
     assert len({kind for kind, _ in met}) == 21
     assert {status for _, status in met} == {200, 300, 400, 404, 409, 422}
 
 
 def test_the_requests_reach_every_answer_of_every_kind() -> None:
-    met = agree(MemoryStore(), queue=False, requests=12_000)
+    met = agree(MemoryStore, queue=False, requests=12_000)
 
     assert {
         ("promise.register_callback", 422), ("promise.register_listener", 422), ("task.create", 409),
@@ -102,4 +64,4 @@ class ReadsYesterday(MemoryStore):
 @pytest.mark.parametrize("broken", [LosesDeletes, WholePartitionForABranch, ReadsYesterday])
 def test_a_broken_store_is_found_out(broken: type[MemoryStore]) -> None:
     with pytest.raises(AssertionError):
-        agree(broken(), queue=False, requests=12_000)
+        agree(broken, queue=False, requests=12_000)

@@ -1,4 +1,4 @@
-"""The protocol on DynamoDB Local: every answer as on the memory oracle, and histories of eight clients linearizable.
+"""The protocol on DynamoDB: every answer as on the memory oracle, and histories of eight clients linearizable.
 
 EVERSTEP_AGREEMENT_REQUESTS and EVERSTEP_HISTORIES make it long.
 """
@@ -8,20 +8,26 @@ from __future__ import annotations
 import os
 
 import pytest
+from moto import mock_aws
 
-from tests.gateway.test_agreement import agree
+from tests.gateway.agreement import agree, wanted
 from tests.gateway.test_linearizability import run
 
-from .emulators import local_store
+from .emulators import local_store, moto_store
 
 pytestmark = pytest.mark.xdist_group("dynamodb-local")
 
-REQUESTS = int(os.environ.get("EVERSTEP_AGREEMENT_REQUESTS", "250"))
 HISTORIES = int(os.environ.get("EVERSTEP_HISTORIES", "12"))
 
 
 def test_every_answer_agrees_with_the_oracle() -> None:
-    met = agree(local_store(), queue=True, requests=REQUESTS)
+    met = agree(local_store, queue=True, requests=wanted(250))
+    assert {status for _, status in met} >= {200, 404, 409}
+
+
+def test_every_answer_agrees_with_the_oracle_on_moto() -> None:
+    with mock_aws():
+        met = agree(moto_store, queue=True, requests=wanted(100))
     assert {status for _, status in met} >= {200, 404, 409}
 
 
