@@ -18,7 +18,10 @@ from tests.components import requires_component
 requires_component("click", hint="pip install -e '.[dev]'")
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
 
 
 def everstep(folder: Path, *arguments: str) -> str:
@@ -66,6 +69,7 @@ def test_new_run_kill_and_run_again(tmp_path: Path) -> None:
 
 @pytest.mark.browser
 def test_approve_on_the_page_and_by_the_link(tmp_path: Path, browser: Chrome) -> None:
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.wait import WebDriverWait
 
@@ -78,23 +82,32 @@ def test_approve_on_the_page_and_by_the_link(tmp_path: Path, browser: Chrome) ->
         assert serving.stderr is not None
         url = serving.stderr.readline().split()[-1]
 
-        def wait(css: str, text: str = "") -> Any:
-            def found(_: object) -> Any:
-                return next((one for one in browser.find_elements(By.CSS_SELECTOR, css) if text in one.text), None)
+        def wait(css: str, text: str = "", act: Callable[[WebElement], Any] = bool) -> None:
+            """Act on what is there; the page may draw it anew between the look and the touch."""
 
-            return WebDriverWait(browser, 20, 0.05).until(found)
+            def found(_: object) -> bool:
+                for one in browser.find_elements(By.CSS_SELECTOR, css):
+                    if text in one.text:
+                        act(one)
+                        return True
+                return False
+
+            WebDriverWait(browser, 20, 0.05, ignored_exceptions=[StaleElementReferenceException]).until(found)
+
+        def click(one: WebElement) -> None:
+            one.click()
 
         browser.get(url)
-        wait(".item", "e2").click()
-        wait(".op", "open").click()
-        wait("form.settle textarea").send_keys("true")
-        browser.find_element(By.CSS_SELECTOR, "form.settle .go").click()
+        wait(".item", "e2", click)
+        wait(".op", "open", click)
+        wait("form.settle textarea", act=lambda one: one.send_keys("true"))
+        wait("form.settle .go", act=click)
         wait(".head", "done")
 
         line = next(line for line in (folder / "mail.log").read_text().splitlines() if "ben" in line)
         token = line.rpartition("/approve/")[2]
         browser.get(f"{url}approve/{token}")
-        wait("button", "Decline").click()
+        wait("button", "Decline", click)
         wait("body", "is recorded")
     finally:
         serving.kill()
