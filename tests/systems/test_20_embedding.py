@@ -267,6 +267,7 @@ def test_a_background_refuses_to_block_an_event_loop(tmp_path: Path) -> None:
 
 def test_a_route_after_a_killed_process_repeats_nothing(tmp_path: Path) -> None:
     requires_component("flask")
+    requires_component("django")
     world = app.provide(World(tmp_path))
     assert run_process(__name__, "add", id="sum", folder=tmp_path, kill_at=("delivered", 1)).killed
     with synchronous(django_site, tmp_path) as http:
