@@ -24,8 +24,8 @@ CORE = "core/everstep"
 PRIVATE = (
     "calling", "children", "choices", "coerce", "driver", "engine", "failures", "folding", "hints", "holding",
     "inspection", "invocation", "journal", "kernel/*", "lifecycle", "loop", "past", "plain", "protocol_json",
-    "record_json", "recording", "scalars", "search", "service", "shapes", "signature", "starts", "staticcheck",
-    "staticrules", "staticsource", "tokens", "transitions", "upkeep", "views", "waits", "writer",
+    "record_json", "recording", "resuming", "scalars", "search", "service", "shapes", "signature", "starts",
+    "staticcheck", "staticrules", "staticsource", "tokens", "transitions", "upkeep", "views", "waits", "writer",
     "stores/liveness", "stores/sqlite_file", "stores/sqlite_find",
     "http/application", "http/approve", "http/body", "http/brief", "http/feed", "http/openapi", "http/page",
     "http/paths", "http/problems", "http/strict",

@@ -30,6 +30,7 @@ class Children:
     Attributes:
         known: children of this origin that stand in the store, and how they stood when last looked at.
         foreign: operations that wait for promises of other origins, by position.
+        gone: children that the body has cancelled, which history does not deliver yet.
     """
 
     def __init__(self, holding: Holding, recorder: Recorder, known: dict[str, State]) -> None:
@@ -39,10 +40,15 @@ class Children:
         self._recorder = recorder
         self.known = known
         self.foreign: dict[str, str] = {}
+        self.gone: set[str] = set()
 
     def pending(self, keys: Iterable[str]) -> list[str]:
         """Those of `keys` that stand in the store and were pending when last looked at."""
         return [key for key in keys if self.known.get(key) is State.PENDING]
+
+    def undelivered(self) -> list[str]:
+        """Children that history does not deliver yet."""
+        return [key for key, state in self.known.items() if state is State.PENDING or key in self.gone]
 
     def record(self, op: DurableFuture[Any]) -> Record:
         """A child that is to be created; its deadline is never later than its parent's (rule C2)."""
@@ -177,5 +183,6 @@ class Children:
             self.foreign.pop(op.key, None)
             if op.kind in (Kind.RPC, Kind.PROMISE) and op.id == op.key and self.known.get(op.key) is State.PENDING:
                 self.known[op.key] = State.CANCELED
+                self.gone.add(op.key)
                 self._recorder.revs.pop(op.key, None)
                 await self._driver.cancel_child(op.key, self._holding.fence())

@@ -17,11 +17,11 @@ from .errors import Conflict, DecodeError, LeaseLost, StoreCorrupted
 from .folding import Entry
 from .ids import origin_of
 from .invocation import Invocation
-from .journal import read, read_arrivals
+from .journal import Journal, read, read_arrivals
 from .kernel import internal
-from .lifecycle import acquire, halt, put_off
+from .lifecycle import halt, put_off
 from .operation import DurableFuture
-from .ports import Claim, Commit, Fence, Store, Wake, Waker, resumer
+from .ports import Beside, Claim, Commit, Fence, Store, Wake, Waker, resumer
 from .promise import (
     EMPTY,
     TARGET,
@@ -40,6 +40,7 @@ from .promise import (
     settled,
 )
 from .registry import App
+from .resuming import taken
 from .service import Service
 from .starts import WORK, Work, check_same
 from .steps import Threads, in_thread
@@ -83,6 +84,7 @@ class Kept:
     awaited: tuple[str, ...]
     revs: dict[str, int]
     known: dict[str, State]
+    gone: set[str]
     backoff: Mapping[str, tuple[int, DurableFuture[Any]]]
     loose: dict[str, Record]
     foreign: Mapping[str, str]
@@ -230,9 +232,12 @@ class Driver:
         since = self.clock.now()
         if self.resumer is not None:
             claim = Claim(self.app.target, holder, self.lease, since)
-            rows, claimed = await self.resumer.resume(id, claim, kept.awaited if kept is not None else None)
-            if claimed:
-                return await self._claimed(rows, claim, kept, until)
+            beside = Beside(kept.version, kept.awaited) if kept is not None else None
+            rows, inbox = await self.resumer.resume(id, claim, beside)
+            if inbox is not None:
+                return await self._claimed(rows, inbox, claim, kept, until)
+            if kept is not None and not _at_version(rows, kept.version):
+                kept = None  # somebody else went on with the run: these are its records
         else:
             rows = list((await self.store.load([id, *kept.awaited])).values()) if kept else await self.store.branch(id)
         row = next((row for row in rows if row.id == id), None)
@@ -244,6 +249,8 @@ class Driver:
         record = from_row(row)
         task = record.task
         assert task is not None
+        loaded = rows
+        rows = _of_branch(id, rows) if task.foreign else rows
         if project(record, now).state is not State.PENDING:
             return await self._fire(wake, row, now)
         if not self.mine(record):
@@ -272,7 +279,7 @@ class Driver:
             case TaskState.PENDING if self.prefers_another(record) and now < (row.due or now) + _ADVICE:
                 return DONE if self.waker.by_row else Retry((row.due or now) + _ADVICE)
             case TaskState.SUSPENDED:
-                foreign = await self._foreign(record, now)
+                foreign = await self._foreign(record, loaded, now)
                 states = self._states(record, rows, foreign, now)
                 if task.tree is not None and not satisfied(task.tree, lambda id: states.get(id, State.PENDING)):
                     if kept is not None:
@@ -291,9 +298,7 @@ class Driver:
                 pass
         try:
             if kept is not None:
-                journal = await read_arrivals(
-                    record, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.codec, now
-                )
+                journal = await self._arrivals(kept, record, rows, now)
             else:
                 journal = await read(record, rows, self.codec, now)
         except DecodeError as error:
@@ -306,34 +311,38 @@ class Driver:
             return None
         return await self._run(invocation, kept)
 
-    async def _claimed(self, rows: list[Row], claim: Claim, kept: Kept | None, until: int) -> Answer | None:
-        """Go on with a task that the store has acquired by its plan: what stands now follows from what stood before."""
+    async def _claimed(
+        self, rows: list[Row], inbox: tuple[str, ...], claim: Claim, kept: Kept | None, until: int
+    ) -> Answer | None:
+        """Go on with a task that the store has acquired: what stands now follows from what stood before."""
         before = from_row(rows[0])
-        plan = before.task.planned if before.task is not None else None
-        if before.task is None or plan is None:
-            raise StoreCorrupted(f"{before.id}: claimed without a plan")
-        taken = acquire(before, claim.now, claim.holder, claim.ttl, plan.inbox, plan.start, progressed=True)
-        if taken is None:
+        acquired = taken(before, inbox, claim)
+        if acquired is None or before.task is None:
             raise StoreCorrupted(f"{before.id}: claimed though it cannot be acquired")
-        taken = taken._replace(rev=before.rev + 1)
-        now = self.clock.now()
+        acquired = acquired._replace(rev=before.rev + 1)
         if kept is not None and not kept.fits(before.task):
-            kept, rows = None, await self.store.branch(before.id)
+            kept = None
+        foreign = await self._foreign(before, rows, claim.now)
+        rows = _of_branch(before.id, rows) if before.task.foreign else rows
         try:
             if kept is not None:
-                journal = await read_arrivals(
-                    before, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.codec, now
-                )
+                kept.arrived = foreign
+                journal = await self._arrivals(kept, before, rows, claim.now)
             else:
-                journal = await read(before, rows, self.codec, now)
-                if journal.inbox != plan.inbox or journal.overdue:
-                    journal = await read(taken, rows, self.codec, now)
+                journal = await read(before, rows, self.codec, claim.now)
         except DecodeError as error:
-            return await self._put_off(taken, f"DecodeError: {error}", now)
+            return await self._put_off(acquired, f"DecodeError: {error}", self.clock.now())
         if journal.stale:
-            await self.forget(origin_of(taken.id), journal.stale)
-        invocation = Invocation(self, taken, journal, kept, held_until=until, holder=claim.holder)
+            await self.forget(origin_of(before.id), journal.stale)
+        invocation = Invocation(
+            self, acquired, journal, kept, held_until=until, holder=claim.holder, armed=before.task.timers
+        )
         return await self._run(invocation, kept, adopt=True)
+
+    async def _arrivals(self, kept: Kept, record: Record, rows: Sequence[Row], now: int) -> Journal:
+        return await read_arrivals(
+            record, rows, kept.known, kept.body.delivered, kept.revs, kept.loose, self.codec, now, kept.gone
+        )
 
     async def _run(self, invocation: Invocation, kept: Kept | None, *, adopt: bool = False) -> Answer | None:
         if kept is not None:
@@ -384,12 +393,16 @@ class Driver:
             return DONE
         return Retry(row.due)
 
-    async def _foreign(self, record: Record, now: int) -> dict[str, Record]:
-        """Promises of other origins that the body waits for and that are settled, by operation (rule W5)."""
+    async def _foreign(self, record: Record, rows: Sequence[Row], now: int) -> dict[str, Record]:
+        """Promises of other origins that the body waits for and that are settled, by operation (rule W5); in `rows`
+        where the store has loaded them already."""
         task = record.task
         if task is None or not task.foreign:
             return {}
-        found = await self.store.load([id for _, id in task.foreign])
+        wanted = {id for _, id in task.foreign}
+        found = {row.id: row for row in rows if row.id in wanted}
+        if len(found) < len(wanted):
+            found |= await self.store.load([id for id in wanted if id not in found])
         shown = {key: project(from_row(found[id]), now) for key, id in task.foreign if id in found}
         return {key: other for key, other in shown.items() if other.state is not State.PENDING}
 
@@ -439,6 +452,7 @@ class Driver:
             tuple(awaited),
             invocation.recorder.revs,
             invocation.children.known,
+            invocation.children.gone,
             invocation.backoff,
             invocation.recorder.loose,
             invocation.children.foreign,
@@ -523,3 +537,14 @@ def _check(existing: Record, fresh: Record, name: str) -> None:
         check_same(existing, Work(name, fresh.param, digest, "", None), within=True)
     elif existing.task is not None:
         raise Conflict(f"{existing.id!r} is a run, and no promise that waits to be settled; choose another id")
+
+
+def _at_version(rows: Sequence[Row], version: int) -> bool:
+    """Whether the task in the first row has this version, so that only what is beside it was loaded."""
+    task = from_row(rows[0]).task if rows else None
+    return task is not None and task.version == version
+
+
+def _of_branch(id: str, rows: Sequence[Row]) -> list[Row]:
+    """A task's rows, without those that it waits for in other origins."""
+    return [row for row in rows if row.id == id or row.branch == id]

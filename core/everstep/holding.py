@@ -14,7 +14,7 @@ from .errors import LeaseLost, PlatformError
 from .folding import Folding, trimmed
 from .lifecycle import acquire, halt, heartbeat, release
 from .ports import Fence, Guard, Refused
-from .promise import Record, State, Task, from_row
+from .promise import Plan, Record, State, Task, from_row
 from .writer import Change, Entity, Written
 
 if TYPE_CHECKING:
@@ -164,9 +164,9 @@ class Holding:
             self._hold(current)
         raise LeaseLost(self.id)
 
-    async def release(self, retry_at: int, folding: Folding | None = None) -> None:
+    async def release(self, retry_at: int, folding: Folding | None = None, planned: Plan | None = None) -> None:
         """Let go, due again at `retry_at` (milliseconds)."""
-        await self.write(release(self.record, self.now(), self.task.version, retry_at), folding=folding)
+        await self.write(release(self.record, self.now(), self.task.version, retry_at, planned), folding=folding)
         self.driver.tell("released", self.id)
 
     async def halt(self, reason: str) -> None:

@@ -7,7 +7,7 @@ acquisition that lists it (rule P2).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .children import Children
@@ -28,7 +28,7 @@ from .journal import Journal, fresh, unhurried_collector
 from .lifecycle import continue_as_new, fulfill, suspend
 from .operation import Completion, DurableFuture, decode_call, encode_call
 from .ports import Guard
-from .promise import EMPTY, TARGET, Kind, Plan, Record, Row, State, Tree, from_row, leaves, make, project, satisfied
+from .promise import EMPTY, Kind, Plan, Record, Row, State, from_row, leaves, make, project, satisfied
 from .recording import FOUND, GROWN, Ready, Recorder
 from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, run_step
 
@@ -49,7 +49,15 @@ class Invocation:
     """The life of a task between an acquisition and the moment it is let go."""
 
     def __init__(
-        self, driver: Driver, record: Record, journal: Journal, kept: Kept | None, *, held_until: int, holder: str
+        self,
+        driver: Driver,
+        record: Record,
+        journal: Journal,
+        kept: Kept | None,
+        *,
+        held_until: int,
+        holder: str,
+        armed: Sequence[tuple[str, int]] | None = None,
     ) -> None:
         self.driver = driver
         self.holding = Holding(driver, record, held_until=held_until, holder=holder)
@@ -60,7 +68,8 @@ class Invocation:
         self._bounded = driver.steps_per_invocation is not None or driver.remaining is not None
         self._kept = kept
         self._codec = driver.codec
-        self._armed: Mapping[str, int] = dict(self.holding.task.timers)  # the acquisition clears them
+        # An acquisition clears them, so that who makes it over to us says what they were.
+        self._armed: Mapping[str, int] = dict(self.holding.task.timers if armed is None else armed)
         self._ready: list[Ready] = []
         self._waiting: list[DurableFuture[Any]] = []
         self._running: dict[asyncio.Task[Outcome], DurableFuture[Any]] = {}
@@ -86,12 +95,14 @@ class Invocation:
         return True
 
     async def adopt(self) -> None:
-        """Go on with a task that the store has acquired by its plan. What arrived besides takes one acquisition more.
+        """Go on with a task that the store has acquired. What it did not know of takes one acquisition more, which
+        comes in its place, for nobody has seen what that delivers (P2.3).
 
         Raises LeaseLost.
         """
         journal, holding = self.journal, self.holding
-        if journal.inbox != holding.task.segments[-1].inbox or journal.overdue:
+        segment = holding.task.segments[-1]
+        if (journal.inbox, journal.length) != (segment.inbox, segment.start) or journal.overdue:
             await holding.readmit(journal.inbox, journal.length, list(journal.overdue), suspended=False)
         self._acquired()
 
@@ -171,12 +182,14 @@ class Invocation:
         self.body = body = kept.body
         self.backoff = dict(kept.backoff)
         self.children.foreign = dict(kept.foreign)
+        self.children.gone = set(kept.gone)
         segment = self.holding.task.segments[-1]
         for id in segment.inbox:
             entry = self.journal.recorded.get(id)
             completion = Completion(entry.state, entry.value) if entry is not None else Completion(State.RESOLVED, None)
             if id in self.children.known:
                 self.children.known[id] = completion.state
+                self.children.gone.discard(id)
             body.deliver(id, segment.at, completion)
         for key, other in kept.arrived.items():
             op = body.ops.get(key)
@@ -203,7 +216,7 @@ class Invocation:
                 continue
             elif self._used_up() and self._could_go_on(body):
                 folding = await self.recorder.fold_with(body.began_at)
-                await self.holding.release(self.holding.now(), folding)
+                await self.holding.release(self.holding.now(), folding, self._plan(body))
                 self.recorder.folded(folding)
                 body.drop()
                 return
@@ -434,7 +447,7 @@ class Invocation:
             timers=timers,
             foreign=tuple(children.foreign.items()),
             poll_at=now + min(age, _POLL_LAST) if children.foreign else None,
-            planned=self._plan(body, tree, timers) if self.driver.resumer is not None else None,
+            planned=self._plan(body, wanted, [key for key, _ in timers]),
         )
         awaited = children.pending(wanted)
         if self.driver.store.single_writer or not awaited:
@@ -460,12 +473,21 @@ class Invocation:
         )
         return True
 
-    def _plan(self, body: Body, tree: Tree, timers: tuple[tuple[str, int], ...]) -> Plan | None:
-        """What the next acquisition delivers, where that is certain: the body waits for its only timer."""
-        if len(timers) != 1 or tree != timers[0][0] or self.children.foreign:
+    def _plan(self, body: Body, named: Sequence[str] = (), timers: Sequence[str] = ()) -> Plan | None:
+        """What a store that acquires by itself needs to know of what this holder knows.
+
+        Args:
+            named: by the await tree.
+            timers: by the task.
+        """
+        if self.driver.resumer is None:
             return None
-        inbox = () if tree in self.backoff else (timers[0][0],)
-        return Plan(body.delivered, inbox, self.holding.record.tags.get(TARGET, ""))
+        seen = set(named)
+        return Plan(
+            body.delivered,
+            tuple([key for key in self.children.undelivered() if key not in seen]),
+            tuple([key for key in timers if key in self.recorder.loose]),
+        )
 
     async def _readmit(self, body: Body, awaited: list[str], *, suspended: bool) -> bool:
         """Look again at what the body waits for, after the suspend (rule W4) or because it was refused. What settled
@@ -534,7 +556,8 @@ class Invocation:
         with_it = len(gone) if self.driver.store.single_writer else 90
         now = holding.now()
         stay = not self._used_up()
-        renewed = continue_as_new(holding.record, now, task.version, carried, stay=stay)
+        planned = Plan(0) if self.driver.resumer is not None else None
+        renewed = continue_as_new(holding.record, now, task.version, carried, stay=stay, planned=planned)
         await holding.write(renewed, deletes=tuple(gone[:with_it]))
         if gone[with_it:]:
             await self.driver.forget(origin_of(self.id), gone[with_it:])

@@ -190,14 +190,16 @@ async def read_arrivals(
     loose: dict[str, Record],
     codec: Codec,
     now: int,
+    gone: Collection[str] = (),
 ) -> Journal:
     """What arrived for a body that was kept warm: of its branch only what it waits for was loaded.
 
     Args:
         known: children that stood in the store, and how, when the body was kept.
         delivered: the length of the body's history.
+        gone: children that the body itself has cancelled, and history does not deliver yet.
     """
-    waited = [row for row in rows if row.id != record.id and known.get(row.id) is State.PENDING]
+    waited = [row for row in rows if row.id != record.id and (known.get(row.id) is State.PENDING or row.id in gone)]
     entries = await _decode(waited, codec)
     recorded: dict[str, Recorded] = {}
     arrived: list[tuple[int, str]] = []

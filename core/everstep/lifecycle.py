@@ -104,13 +104,15 @@ def suspend(
     )
 
 
-def release(record: Record, now: int, version: int, retry_at: int) -> Record | None:
+def release(record: Record, now: int, version: int, retry_at: int, planned: Plan | None = None) -> Record | None:
     """Let go, due again at `retry_at` (protocol: task.release)."""
     task = _held(record, now, version)
     if task is None:
         return None
     return record._replace(
-        task=task._replace(state=TaskState.PENDING, pid=None, ttl=None, expires_at=None, retry_at=retry_at)
+        task=task._replace(
+            state=TaskState.PENDING, pid=None, ttl=None, expires_at=None, retry_at=retry_at, planned=planned
+        )
     )
 
 
@@ -134,6 +136,7 @@ def put_off(record: Record, now: int, retry_at: int, reason: str) -> Record | No
             poll_at=None,
             deaths=task.deaths + 1,
             reason=reason,
+            planned=None,
         )
     )
 
@@ -151,11 +154,14 @@ def fulfill(record: Record, now: int, version: int, state: State, value: Payload
     return settled(record, state, value, now) if _held(record, now, version) is not None else None
 
 
-def continue_as_new(record: Record, now: int, version: int, carried: Payload, *, stay: bool) -> Record | None:
+def continue_as_new(
+    record: Record, now: int, version: int, carried: Payload, *, stay: bool, planned: Plan | None = None
+) -> Record | None:
     """Start over under the same id: the next generation, a fresh history (rule I5).
 
     Args:
         stay: the holder goes on at once under its lease; otherwise the task is due now.
+        planned: for a store that acquires by itself, where the holder does not stay.
     """
     task = _held(record, now, version)
     if task is None:
@@ -163,7 +169,9 @@ def continue_as_new(record: Record, now: int, version: int, carried: Payload, *,
     segments = (Segment(version, 0, (), now),) if stay else ()
     fresh = task._replace(generation=task.generation + 1, carried=carried, segments=segments, deaths=0, reason=None)
     if not stay:
-        fresh = fresh._replace(state=TaskState.PENDING, pid=None, ttl=None, expires_at=None, retry_at=now)
+        fresh = fresh._replace(
+            state=TaskState.PENDING, pid=None, ttl=None, expires_at=None, retry_at=now, planned=planned
+        )
     return record._replace(task=fresh)
 
 
@@ -181,6 +189,7 @@ def halt(record: Record, now: int, reason: str) -> Record | None:
             retry_at=None,
             poll_at=None,
             reason=reason,
+            planned=None,
         )
     )
 

@@ -132,23 +132,35 @@ class Claim(NamedTuple):
     now: int
 
 
+class Beside(NamedTuple):
+    """What a body that was kept warm at this version of its task still needs to see."""
+
+    version: int
+    ids: tuple[str, ...]
+
+
 class Resumed(NamedTuple):
-    """A task's row as it was before, and the rows beside it; `claimed`: the task is acquired (lifecycle.acquire)."""
+    """A task's row as it was before, and the rows beside it; `inbox`: what its acquisition delivers, None where it was
+    not acquired."""
 
     rows: list[Row]
-    claimed: bool
+    inbox: tuple[str, ...] | None
 
 
 class Resumes(Protocol):
     """What a store may offer besides: to acquire and load in one request.
 
-    A task that waits for one timer alone says what its next acquisition delivers (`Task.planned`). When it is due,
-    still suspended and of that target, the store acquires it by exactly that plan; otherwise it changes nothing.
+    A task that was let go says what else its next acquisition needs to know (`Task.planned`), so that the store finds
+    out by itself what that delivers, and whether there is anything to deliver: as `everstep.resuming` does, to the
+    letter. What that leaves alone is only loaded.
     """
 
-    async def resume(self, id: str, claim: Claim, beside: Sequence[str] | None = None) -> Resumed:
-        """Acquire if it was planned, and load: the task's row first, then those of `beside` or the whole branch. They
-        are read after the claim and hold every write of the holder before. Raises StoreError; the claim may stand then.
+    async def resume(self, id: str, claim: Claim, beside: Beside | None = None) -> Resumed:
+        """Acquire if that can be decided, and load.
+
+        The task's row comes first; then those of `beside`, if the task still has that version, and of the inbox, or
+        else the whole branch; then what it waits for in other origins. They are read after the claim and hold every
+        write of the holder before. Raises StoreError; the claim may stand then.
         """
         ...
 

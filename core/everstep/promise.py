@@ -91,12 +91,13 @@ Tree = str | tuple[Any, ...]
 
 
 class Plan(NamedTuple):
-    """What the next acquisition of a suspended task delivers when its only timer fires: the length of history before,
-    the inbox, and whose task it is. Kept for stores that acquire and load in one request."""
+    """What a task that was let go keeps for stores that acquire and load in one request (`everstep.resuming`): the
+    length of its history, children that may have to be delivered though its tree does not name them, and timers that
+    are back-offs of steps, for which nothing is delivered."""
 
     start: int
-    inbox: tuple[str, ...]
-    target: str
+    beside: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
 
 
 class Task(NamedTuple):
@@ -458,7 +459,7 @@ def _task_text(task: Task) -> str:
     if task.reason is not None:
         data["x"] = task.reason
     if task.planned is not None:
-        data["q"] = task.planned
+        data["k"] = task.planned
     return _dumps(data)
 
 
@@ -467,7 +468,7 @@ def _task_from(text: str) -> Task:
     get = data.get
     carried = get("c")
     tree = get("w")
-    plan = get("q")
+    plan = get("k")
     return Task(
         _TASK_STATES[data["s"]],
         data["v"],
@@ -485,7 +486,7 @@ def _task_from(text: str) -> Task:
         Payload(carried[0], carried[1]) if carried is not None else None,
         get("d", 0),
         get("x"),
-        Plan(plan[0], tuple(plan[1]), plan[2]) if plan is not None else None,
+        Plan(plan[0], tuple(plan[1]), tuple(plan[2])) if plan is not None else None,
     )
 
 

@@ -110,7 +110,7 @@ async def _repair(client: Client, row: Row) -> bool:
     task = record.task
     now = client.clock.now()
     if task is not None and task.state is TaskState.SUSPENDED:
-        record_now = record._replace(task=task._replace(state=TaskState.PENDING, retry_at=now))
+        record_now = record._replace(task=task._replace(state=TaskState.PENDING, retry_at=now, planned=None))
     else:
         record_now = record
     # The writer arms for a due instant that differs from the one before: say that there was none.

@@ -45,10 +45,13 @@ class History:
             "lease": random.choice([60, 60, 5]),
             "heartbeat": random.random() < 0.2,
             "fold_after": Random(f"folds {seed}").choice([512, 3, 1]),
+            "resumes": Random(f"resumes {seed}").random() < 0.5,
             **fixed,
         }
         if self.options["mode"] == "rows":
             self.options["single_writer"] = True
+        else:
+            self.options["resumes"] = False
         faults = self.options.pop("faults", None) or Faults().scaled(random.choice([0.3, 1, 1, 3]))
         self.runs = [random.choice(scenarios or SCENARIOS) for _ in range(random.choice([1, 1, 2, 3]))]
         self.sim = Simulation(app, seed, faults=faults, **self.options)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from everstep.errors import StoreCorrupted, StoreError
-from everstep.ports import Claim, Commit, Page, Query, Refused
+from everstep.ports import Beside, Claim, Commit, Page, Query, Refused
 from everstep.promise import Kind, Row, State, make
 
 COLUMNS = Row._fields
@@ -90,10 +90,18 @@ def commit_request(commit: Commit) -> dict[str, Any]:
     }
 
 
-def claim_parameters(id: str, claim: Claim) -> tuple[str, str, str, int, int]:
+def claim_parameters(
+    id: str, claim: Claim, beside: Beside | None
+) -> tuple[str, str, str, int, int, int | None, list[str] | None]:
     """What `everstep.resume` takes. A NUL in a name would not come back as it went: then nothing is claimed."""
     target = claim.target if "\0" not in claim.target + claim.holder else ""
-    return escaped(id), target, claim.holder.replace("\0", ""), claim.ttl, claim.now
+    warm, ids = (beside.version, [escaped(one) for one in beside.ids]) if beside is not None else (None, None)
+    return escaped(id), target, claim.holder.replace("\0", ""), claim.ttl, claim.now, warm, ids
+
+
+def inbox_from(text: str | None) -> tuple[str, ...] | None:
+    """What `everstep.resume` says that it delivers; ids that are written with escapes are in none."""
+    return tuple(json.loads(text)) if text is not None else None
 
 
 def refusal(answer: str | None) -> Refused | None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from everstep.errors import OutcomeUnknown, StoreCorrupted, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
-from everstep.ports import Claim, Commit, Due, Page, Query, Refused, Resumed
+from everstep.ports import Beside, Claim, Commit, Due, Page, Query, Refused, Resumed
 from everstep.promise import Row
 
 from .rows import (
@@ -21,6 +21,7 @@ from .rows import (
     commit_request,
     escaped,
     find_request,
+    inbox_from,
     refusal,
     row_of,
     text_of,
@@ -71,13 +72,12 @@ class RpcStore:
     async def branch(self, id: str) -> list[Row]:
         return [row_of(one) for one in await self._call("branch", id=escaped(id))]
 
-    async def resume(self, id: str, claim: Claim, beside: Sequence[str] | None = None) -> Resumed:
-        id, target, holder, ttl, at = claim_parameters(id, claim)
-        wanted = [escaped(one) for one in beside] if beside is not None else None
+    async def resume(self, id: str, claim: Claim, beside: Beside | None = None) -> Resumed:
+        id, target, holder, ttl, at, warm, ids = claim_parameters(id, claim, beside)
         found = await self._call(
-            "resume", writing=True, id=id, target=target, holder=holder, ttl=ttl, at=at, beside=wanted
+            "resume", writing=True, id=id, target=target, holder=holder, ttl=ttl, at=at, warm=warm, beside=ids
         )
-        return Resumed([row_of(one["part"]) for one in found], bool(found) and found[0]["claimed"])
+        return Resumed([row_of(one["part"]) for one in found], inbox_from(found[0]["inbox"]) if found else None)
 
     async def commit(self, commit: Commit) -> Refused | None:
         answer = await self._text("commit", writing=True, commit=commit_request(commit))

@@ -20,7 +20,7 @@ import psycopg
 from psycopg import errors as pg
 
 from everstep.errors import StoreUnavailable
-from everstep.ports import Claim, Commit, Due, Fence, Page, Put, Query, Refused, Resumed
+from everstep.ports import Beside, Claim, Commit, Due, Fence, Page, Put, Query, Refused, Resumed
 from everstep.promise import Row
 
 from .connections import Connection, Pool, trouble
@@ -33,6 +33,7 @@ from .rows import (
     claim_parameters,
     commit_request,
     escaped,
+    inbox_from,
     refusal,
     row_from,
     text_of,
@@ -87,9 +88,9 @@ _BRANCH = (
     f"select {_COLUMNS} from everstep.rows where id > $1 || '.' and id < $1 || '/' and branch = $1"
 )
 _RESUME = (
-    "select claimed, "
+    "select inbox, "
     + ", ".join(f"(part).{name}" for name in COLUMNS)
-    + " from everstep.resume($1, $2, $3, $4, $5, $6::text[])"
+    + " from everstep.resume($1, $2, $3, $4, $5, $6, $7::text[])"
 ).encode()
 _DUE = "select id, due from everstep.rows where due <= $1 order by due, id limit $2"
 _FIND = f"select {_COLUMNS} from everstep.find($1)"
@@ -133,14 +134,14 @@ class PostgresStore:
     async def branch(self, id: str) -> list[Row]:
         return await self._read(lambda connection: _rows(connection, _BRANCH, (escaped(id),)))
 
-    async def resume(self, id: str, claim: Claim, beside: Sequence[str] | None = None) -> Resumed:
-        parameters = (*claim_parameters(id, claim), [escaped(one) for one in beside] if beside is not None else None)
+    async def resume(self, id: str, claim: Claim, beside: Beside | None = None) -> Resumed:
+        parameters = claim_parameters(id, claim, beside)
 
         async def ask(connection: Connection) -> list[tuple[Any, ...]]:
             return await (await connection.execute(_RESUME, parameters)).fetchall()
 
         found = await self._write(ask)
-        return Resumed([row_from(part[1:]) for part in found], bool(found) and found[0][0])
+        return Resumed([row_from(part[1:]) for part in found], inbox_from(found[0][0]) if found else None)
 
     async def commit(self, commit: Commit) -> Refused | None:
         waiting = taken(self, commit)

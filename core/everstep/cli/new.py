@@ -18,6 +18,8 @@ from everstep.errors import UsageError
 PLATFORMS = ("local", "aws", "gcp", "supabase", "cloudflare")
 _SHARED = "countdown"
 _ENTRIES = "entries"
+_MIGRATION = "everstep_supabase/sql/everstep.sql"
+_MIGRATED = "supabase/migrations/20260101000000_everstep.sql"
 _NAMED = (".sh", ".toml", ".md", ".yaml")
 _LEFT_OUT = (
     "__pycache__",
@@ -104,9 +106,21 @@ def create(name: str, folder: Path, platform: str) -> list[Path]:
         shutil.copytree(template.folder, folder, ignore=left_out, dirs_exist_ok=True)
         if platform != "local" and not (folder / platform).exists():
             _share(template, folder / platform)
+        if platform == "supabase":
+            _migrate(folder / platform)
     except OSError as error:
         raise CannotCreate(f"cannot write to {folder}: {error.strerror or error}") from None
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _migrate(into: Path) -> None:
+    """The adapter's migration, of which there is one, where the Supabase CLI looks for it."""
+    package = Path(everstep.__file__).resolve().parent
+    for place in (package.parent, package.parent.parent / "adapters" / "supabase"):
+        if (place / _MIGRATION).is_file():
+            (into / _MIGRATED).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place / _MIGRATION, into / _MIGRATED)
+            return
 
 
 def _share(template: Template, into: Path) -> None:

@@ -116,6 +116,7 @@ def resume(
             retry_at=now,
             tree=None,
             poll_at=None,
+            planned=None,
         )
         return Resumed(Resume.RESUMED, awaiter._replace(task=woken))
     if awaited is None or awaited in task.resumes:

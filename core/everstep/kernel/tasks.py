@@ -102,6 +102,7 @@ def _lease(task: Task, now: int, pid: str, ttl: int) -> Task:
         resumes=(),
         tree=None,
         poll_at=None,
+        planned=None,
     )
 
 
@@ -236,7 +237,14 @@ def halt(request: TaskHalt, records: Records, now: int) -> Outcome:
     if task.state is TaskState.HALTED:
         return Outcome(Reply(200))
     stopped = task._replace(
-        state=TaskState.HALTED, pid=None, ttl=None, expires_at=None, retry_at=None, poll_at=None, reason="halted"
+        state=TaskState.HALTED,
+        pid=None,
+        ttl=None,
+        expires_at=None,
+        retry_at=None,
+        poll_at=None,
+        reason="halted",
+        planned=None,
     )
     return Outcome(Reply(200), (record._replace(task=stopped),))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from everstep.ports import Commit, Due, Page, Query, Refused, Store
+from everstep.ports import Beside, Claim, Commit, Due, Page, Query, Refused, Resumed, Store, resumer
 from everstep.promise import Row
 
 
@@ -13,7 +13,8 @@ class Counted:
     """Passes every call on to `store` and counts it.
 
     Attributes:
-        counts: requests by kind: load, branch, commit, due, find, delete; a refused commit counts, for it is paid too.
+        counts: requests by kind: load, branch, resume, commit, due, find, delete; a refused commit counts, for it is
+            paid too.
         rows_read, rows_written, rows_deleted: rows that crossed the port; `delete` counts what the store reports.
         characters_read, characters_written: the length of their text, close to bytes for a price.
     """
@@ -22,6 +23,9 @@ class Counted:
         self.store = store
         self.single_writer = store.single_writer
         self.folds = store.folds
+        self._resumer = resumer(store)
+        if self._resumer is not None:
+            self.resume = self._resume
         self.reset()
 
     def reset(self) -> None:
@@ -50,6 +54,14 @@ class Counted:
             self.rows_deleted += len(commit.deletes)
             self.characters_written += sum(_size(put.row) for put in commit.puts)
         return refused
+
+    async def _resume(self, id: str, claim: Claim, beside: Beside | None = None) -> Resumed:
+        assert self._resumer is not None
+        self.counts["resume"] += 1
+        found = await self._resumer.resume(id, claim, beside)
+        self._read(found.rows)
+        self.rows_written += found.inbox is not None
+        return found
 
     async def due(self, now: int, limit: int) -> list[Due]:
         self.counts["due"] += 1

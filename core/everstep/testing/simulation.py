@@ -158,6 +158,7 @@ class Simulation:
         lease: seconds or timedelta for which an acquired run belongs to its holder.
         budget: seconds an invocation may live; None for no limit.
         single_writer: False for a store that checks neither guards nor soft fences, like DynamoDB and Firestore.
+        resumes: True for a store that acquires and loads in one request, like Postgres; in the mode "rows".
         cache: how many suspended bodies an instance keeps warm.
         heartbeat: instances renew their leases while steps run.
         fold_after: by how many deliveries a history grows until it is folded; small, it is folded all the time.
@@ -177,6 +178,7 @@ class Simulation:
         lease: Seconds = 60,
         budget: Seconds | None = None,
         single_writer: bool = True,
+        resumes: bool = False,
         cache: int = 64,
         heartbeat: bool = False,
         fold_after: int = 512,
@@ -200,6 +202,7 @@ class Simulation:
             mode=mode,
             lease=milliseconds(lease, "lease"),
             single_writer=single_writer,
+            resumes=resumes,
             options=options,
             director=director,
             tokens=tokens,

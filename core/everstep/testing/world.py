@@ -18,8 +18,9 @@ from everstep.driver import DONE, Driver
 from everstep.errors import InvalidArgument, PlatformError
 from everstep.ids import origin_of
 from everstep.kernel import Config
-from everstep.ports import Commit, Due, Page, Query, Refused, Wake
-from everstep.promise import TARGET, Row, from_row, group_of
+from everstep.ports import Beside, Claim, Commit, Due, Page, Put, Query, Refused, Resumed, Wake
+from everstep.promise import TARGET, Row, from_row, group_of, to_row
+from everstep.resuming import candidates, inbox_of, taken
 from everstep.service import Service
 from everstep.stores.memory import MemoryStore
 
@@ -169,6 +170,8 @@ class _Store:
         self._caller = caller
         self._world = caller.world
         self._store = caller.world.store
+        if self._world.resumes:
+            self.resume = self._resume
 
     @property
     def single_writer(self) -> bool:
@@ -201,6 +204,17 @@ class _Store:
         if refused is None:
             tally.written += [put.row for put in commit.puts]
         return refused
+
+    async def _resume(self, id: str, claim: Claim, beside: Beside | None = None) -> Resumed:
+        tally = self._tally("store.resume", id)
+        found = await self._caller.passage("store.resume", id, self._world.resume(self._caller, id, claim, beside))
+        tally.read += found.rows
+        if found.inbox is not None:
+            tally.writes[id] += 1
+            tally.written.append(self._world.store._rows[id])
+        for watcher in self._world.readers:
+            watcher(self._caller, id, found.rows)
+        return found
 
     async def due(self, now: int, limit: int) -> list[Due]:
         self._tally("store.due", "")
@@ -265,6 +279,7 @@ class World:
         others: Apps with functions of their own on the same store, each called for what is addressed to it.
         lease: milliseconds.
         single_writer: False for a store that checks neither guards nor soft fences.
+        resumes: whether the store acquires and loads in one request.
         options: passed on to each Driver.
     """
 
@@ -278,6 +293,7 @@ class World:
         mode: str = "rows",
         lease: int = 60_000,
         single_writer: bool = True,
+        resumes: bool = False,
         tokens: bool = True,
         options: dict[str, Any] | None = None,
         director: Director | None = None,
@@ -286,6 +302,8 @@ class World:
     ) -> None:
         if mode == "rows" and not single_writer:
             raise InvalidArgument("a platform that reads the store's due rows has a store with a single writer")
+        if mode != "rows" and resumes:
+            raise InvalidArgument("what a store acquires by itself, nobody arms: its own due rows are the alarm")
         self.app = app
         self.apps = {one.target: one for one in (app, *others)}
         self.random = Random(seed)
@@ -293,6 +311,7 @@ class World:
         self.loop: VirtualLoop = VirtualLoop(self.clock)  # type: ignore[abstract]
         self.store = MemoryStore()
         self.single_writer = single_writer
+        self.resumes = resumes
         self.lease = lease
         self.mode = mode
         self.options = options or {}
@@ -419,6 +438,29 @@ class World:
             for writer in self.writers:
                 writer(caller, commit, before)
         return refused
+
+    async def resume(self, caller: Caller, id: str, claim: Claim, beside: Beside | None) -> Resumed:
+        """The store's resume (`ports.Resumes`), by the functions that say what it means."""
+        row = (await self.store.load([id])).get(id)
+        if row is None or row.task is None:
+            return Resumed([] if row is None else await self.store.branch(id), None)
+        record = from_row(row)
+        task = record.task
+        assert task is not None
+        apart = list((await self.store.load([other for _, other in task.foreign])).values())
+        others = await self.store.load(candidates(record))
+        inbox = inbox_of(record, {one.id: from_row(one) for one in [*others.values(), *apart]}, claim)
+        claimed = taken(record, inbox, claim) if inbox is not None else None
+        if claimed is not None:
+            put = Put(to_row(claimed._replace(rev=row.rev + 1)), row.rev)
+            if await self.commit(caller, Commit(origin_of(id), (put,))) is not None:
+                raise AssertionError(f"{id}: nobody can have come between")
+        if beside is not None and beside.version == task.version:
+            wanted = [one for one in dict.fromkeys([*beside.ids, *(inbox or ())]) if one != id]
+            rows = list((await self.store.load(wanted)).values())
+        else:
+            rows = [one for one in await self.store.branch(id) if one.id != id]
+        return Resumed([row, *rows, *apart], inbox if claimed is not None else None)
 
     async def hold(self, caller: Caller, until: int) -> None:
         """Let a call wait until an instant, and until the scheduler picks it."""

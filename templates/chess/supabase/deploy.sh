@@ -6,6 +6,8 @@ set -eu
 : "${PROJECT_REF:?the project}" "${DB_URL:?its connection string}" "${TARGET:?the Python function}" "${SECRET:?16 bytes or more}"
 cd "$(dirname "$0")"
 
+migration=supabase/migrations/20260101000000_everstep.sql
+[ -e "$migration" ] || { mkdir -p supabase/migrations && python3 -m everstep_supabase sql > "$migration"; }
 psql "$DB_URL" -qc 'create extension if not exists pg_cron; create extension if not exists pg_net'
 supabase db push --db-url "$DB_URL" --yes
 supabase secrets set --project-ref "$PROJECT_REF" "EVERSTEP_TARGET=$TARGET" "EVERSTEP_SECRET=$SECRET"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,29 @@ def test_it_holds_the_migration_of_this_version(name: str, tmp_path: Path) -> No
     assert applied.read_bytes() == migration()
     assert (tmp_path / "mine/supabase/supabase/functions/everstep/index.ts").is_file()
     assert not (tmp_path / "mine/aws").exists()
+
+
+@pytest.mark.parametrize("name", ["chess", "countdown"])
+def test_what_is_deployed_from_a_checkout_holds_it_too(name: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(templates()[name].folder, mine, ignore=shutil.ignore_patterns("migrations"))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("psql", "supabase"):
+        (tools / tool).write_text(f'#!/bin/sh\necho "{tool} $* in $PWD" >> {tmp_path}/said\n')
+        (tools / tool).chmod(0o755)
+    (tools / "python3").symlink_to(sys.executable)
+    environment = {
+        **os.environ,
+        **dict.fromkeys(("PROJECT_REF", "DB_URL", "TARGET", "SECRET"), "x"),
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    for _ in range(2):
+        subprocess.run(["sh", str(mine / "supabase/deploy.sh")], env=environment, check=True, capture_output=True)
+    (applied,) = (mine / "supabase/supabase/migrations").glob("*_everstep.sql")
+    assert applied.read_bytes() == migration()
+    assert f"supabase db push --db-url x --yes in {mine}/supabase\n" in (tmp_path / "said").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)

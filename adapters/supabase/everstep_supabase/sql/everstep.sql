@@ -180,52 +180,140 @@ begin
     return one + rest;
 end $$;
 
--- A resume in one round trip: take a suspended task whose next resume its holder has already decided on, and load.
+-- What a body waits for, as data: an id, or ["any" | "all" | "try", ...].
+create or replace function everstep.leaves(tree jsonb) returns setof text language sql immutable as $$
+    with recursive part (tree) as (
+        select tree
+        union all
+        select inner_tree from part, jsonb_array_elements(
+            case when jsonb_typeof(part.tree) = 'array' then part.tree - 0 else '[]' end) inner_tree
+    )
+    select distinct part.tree #>> '{}' from part where jsonb_typeof(part.tree) = 'string'
+$$;
+
+-- Whether that has come about: `outcome` has each settled id, true where it was resolved. As `satisfied` of the core.
+create or replace function everstep.satisfied(tree jsonb, outcome jsonb) returns boolean language plpgsql immutable as $$
+declare
+    part jsonb;
+begin
+    if jsonb_typeof(tree) = 'string' then
+        return outcome ? (tree #>> '{}');
+    elsif tree->>0 = 'any' then
+        for part in select jsonb_array_elements(tree - 0) loop
+            if everstep.satisfied(part, outcome) then return true; end if;
+        end loop;
+        return jsonb_array_length(tree) = 1;
+    elsif tree->>0 = 'try' and exists (select from everstep.leaves(tree) leaf where outcome->leaf = 'false') then
+        return true;
+    end if;
+    for part in select jsonb_array_elements(tree - 0) loop
+        if not everstep.satisfied(part, outcome) then return false; end if;
+    end loop;
+    return true;
+end $$;
+
+-- What an acquisition of this task would deliver, in order; NULL where there is nothing to do, or more to do than this.
+-- As `everstep.resuming.inbox_of` of the core, which says why.
+create or replace function everstep.inbox(job jsonb, at bigint) returns jsonb language plpgsql stable as $$
+declare
+    outcome jsonb;
+    inbox jsonb;
+    overdue boolean;
+begin
+    with child as (
+        select r.id as key, r.state, case when r.state <> 'pending' then coalesce(r.settled_at, at) end as since,
+            r.state = 'pending' and r.timeout_at <= at as overdue
+        from everstep.rows r
+        where r.id = any (array(
+                select everstep.leaves(job->'w') union select jsonb_array_elements_text(job->'k'->1)))
+            and r.epoch is null and r.kind not in ('step', 'child', 'timer', 'detached', 'fold')
+    ), timer as (
+        select i->>0 as key, (i->>1)::bigint as since from jsonb_array_elements(job->'i') i
+        where (i->>1)::bigint <= at
+    ), elsewhere as (
+        select f->>0 as key, case when r.state <> 'pending' then r.state
+            when strpos(r.tags, '"resonate:timer":"true"') > 0 then 'resolved' else 'rejected_timedout' end as state
+        from jsonb_array_elements(job->'f') f join everstep.rows r on r.id = f->>1
+        where r.state <> 'pending' or r.timeout_at <= at
+    )
+    select
+        (select jsonb_object_agg(key, state = 'resolved') from (
+            select key, state from child where since is not null
+            union all select key, state from elsewhere
+            union all select key, 'resolved' from timer) o),
+        (select jsonb_agg(key order by since, key collate "C") from (
+            select key, since from child where since is not null
+            union all select key, since from timer where not coalesce(job->'k'->2 ? key, false)) d),
+        exists (select from child where child.overdue)
+    into outcome, inbox, overdue;
+    if overdue or (job ? 'w' and not everstep.satisfied(job->'w', coalesce(outcome, '{}'))) then
+        return null;
+    end if;
+    return coalesce(inbox, '[]');
+end $$;
+
+-- A resume in one round trip: take a task that was let go and has something to do, and load.
 --
--- A task that waits for one timer says what its acquisition delivers: "q": [length of history, [inbox], target]. Such a
--- one is taken when it is due; everything else is only loaded, and the caller decides. The task's row is returned as it
--- was before. These are two statements on purpose: in a single one the load would keep the snapshot from before the
--- wait for a lock, and miss a step just committed.
+-- What is taken is what the last holder left a plan for, "k": [length of history, [children], [timers]], or what nobody
+-- ever held; everything else is only loaded, and the caller decides. The task's row is returned as it was before, with
+-- what its acquisition delivers; then what is beside it (all of it, if `warm` is another version than the task's), and
+-- what it waits for in other origins. These are several statements on purpose: in a single one the load would keep the
+-- snapshot from before the wait for a lock, and miss a step just committed.
+drop function if exists everstep.resume(text, text, text, bigint, bigint, text[]);
 create or replace function everstep.resume(
-    of text, target text, holder text, ttl bigint, at bigint, beside text[] default null
-) returns table (claimed boolean, part everstep.rows) language plpgsql as $$
+    of text, target text, holder text, ttl bigint, at bigint, warm bigint default null, beside text[] default null
+) returns table (inbox text, part everstep.rows) language plpgsql as $$
 declare
     old everstep.rows;
     job jsonb;
+    ours boolean;
     version bigint;
-    taken boolean := false;
+    delivered jsonb;
 begin
     select * into old from everstep.rows r where r.id = of;
-    if old.task like '%"q":[%' and old.due <= at and old.state = 'pending' and old.lease is null
-        and strpos(old.task, '\u0000') = 0
-    then
+    -- Escaped characters are not compared with the ids of rows: the caller decides.
+    if strpos(old.task, '\u0000') = 0 and strpos(old.task, '\u0001') = 0 and strpos(old.tags, '\u0000') = 0 then
         job := old.task::jsonb;
-        if job->>'s' = 'suspended' and job->'q'->>2 = target and not job ? 'o'
-            and (old.timeout_at is null or old.timeout_at > at)
-        then
+        ours := old.tags::json->>'resonate:target' = target;
+    end if;
+    if ours and old.state = 'pending' and (old.timeout_at is null or old.timeout_at > at) and not job ? 'd'
+        and (job->>'s' = 'suspended' and job ? 'k'
+            or job->>'s' = 'pending' and coalesce((job->>'r')::bigint, at) <= at
+                and (job ? 'k' or (job->>'v' = '0' and not job ? 'h')))
+    then
+        delivered := everstep.inbox(job, at);
+        if delivered is not null then
             version := (job->>'v')::bigint + 1;
             update everstep.rows r set
                 rev = r.rev + 1, lease = version, due = least(at + ttl, r.timeout_at),
                 task = (jsonb_build_object(
                     's', 'acquired', 'v', version, 'p', holder, 't', ttl, 'e', at + ttl,
                     'h', coalesce(job->'h', '[]') || jsonb_build_array(
-                        jsonb_build_array(version, job->'q'->0, job->'q'->1, at)))
+                        jsonb_build_array(version, coalesce(job->'k'->0, '0'), delivered, at)))
                     || case when job ? 'g' then jsonb_build_object('g', job->'g') else '{}' end
                     || case when job ? 'c' then jsonb_build_object('c', job->'c') else '{}' end)::text
             where r.id = of and r.rev = old.rev;
-            taken := found;
+            if not found then
+                delivered := null;
+                job := null;
+                select * into old from everstep.rows r where r.id = of;
+            end if;
         end if;
     end if;
-    if taken then
-        return query select true, old;
-    else
-        return query select false, r from everstep.rows r where r.id = of;
+    if old.id is null then
+        return;
     end if;
-    if beside is null then
-        return query select taken, r from everstep.rows r
-            where r.id > of || '.' and r.id < of || '/' and r.branch = of;
+    return query select delivered::text, old;
+    if (job->>'v')::bigint = warm then
+        return query select null::text, r from everstep.rows r
+            where r.id = any (beside || array(select jsonb_array_elements_text(delivered))) and r.id <> of;
     else
-        return query select taken, r from everstep.rows r where r.id = any (beside) and r.id <> of;
+        return query select null::text, r from everstep.rows r
+            where r.id > of || '.' and r.id < of || '/' and r.branch = of;
+    end if;
+    if job ? 'f' then
+        return query select null::text, r from everstep.rows r
+            where r.id = any (array(select f->>1 from jsonb_array_elements(job->'f') f));
     end if;
 end $$;
 
@@ -336,7 +424,7 @@ begin
         when 'resume' then
             return (select coalesce(json_agg(r), '[]') from everstep.resume(
                 asked->>'id', asked->>'target', asked->>'holder', (asked->>'ttl')::bigint, (asked->>'at')::bigint,
-                case when json_typeof(asked->'beside') = 'array'
+                (asked->>'warm')::bigint, case when json_typeof(asked->'beside') = 'array'
                     then array(select json_array_elements_text(asked->'beside')) end) r);
         when 'due' then
             return (select coalesce(json_agg(json_build_array(d.id, d.due)), '[]') from (
