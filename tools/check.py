@@ -16,6 +16,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("mypy", ("mypy",)),
     ("pyright", ("pyright",)),
     ("imports", ("lint-imports", "--no-logo", "--no-cache")),
+    ("gallery", ("python", "-m", "tools.gallery", "--check")),
 )
 
 

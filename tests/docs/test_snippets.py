@@ -1,7 +1,8 @@
 """What the documentation shows is what runs.
 
 A block fenced as `python` is executed, alone, in an empty folder. `python continues` runs after the block before it
-and in its namespace; `python norun` is a fragment, and must at least parse.
+and in its namespace; `python norun` is a fragment, and must at least parse. `python of <file>` is the program of that
+test file, which runs it: the pages of the gallery are made from those files, and are compared with them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tools import gallery
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```python(?P<info>[^\n`]*)\n(?P<code>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
@@ -55,6 +59,11 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, text=True, timeout=120)
 
 
+@cache
+def made_pages() -> list[gallery.Page]:
+    return gallery.pages()
+
+
 def unfinished() -> str:
     """What the snippets use and the package does not offer yet."""
     try:
@@ -69,6 +78,9 @@ def unfinished() -> str:
 def test_snippet(snippet: Snippet, tmp_path: Path) -> None:
     if snippet.info == "norun":
         compile(snippet.code, snippet.place, "exec", flags=TOP_LEVEL_AWAIT)
+        return
+    if snippet.info.startswith("of "):
+        assert snippet.code in {page.path: page.text for page in made_pages()}[ROOT / snippet.place.partition(":")[0]]
         return
     assert snippet.info in ("", "continues")
     if missing := unfinished():

@@ -185,7 +185,7 @@ def site(client: Client) -> Any:
     )
 
 
-def test_over_routes_of_one_s_own_it_starts_and_is_unblocked(tmp_path: Path) -> None:
+def test_over_routes_of_its_own_it_starts_and_is_unblocked(tmp_path: Path) -> None:
     world = brief.provide(World())
 
     async def story() -> None:

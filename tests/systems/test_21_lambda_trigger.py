@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,15 +22,18 @@ app = App("documents", retry=Retry(attempts=3, first=0.5))
 PAGES = 6
 
 
-class Clock:
-    """What a step takes, on the clock of the test."""
+class Pace:
+    """How long work takes."""
 
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self.advance = advance
+    def spend(self, milliseconds: int) -> None:
+        time.sleep(milliseconds / 1000)
+
+
+app.provide(Pace())
 
 
 def _work(name: str) -> str:
-    current_step().dependency(Clock).advance(500)
+    current_step().dependency(Pace).spend(500)
     did(name)
     return name
 
@@ -77,6 +81,16 @@ STEPS = ["download", *(f"extract {page}" for page in range(1, PAGES + 1)), "anal
 POST = {"id": "doc-7", "args": ["7", "in/7.pdf"]}
 
 
+class Virtual(Pace):
+    """On the clock of the test."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+
+    def spend(self, milliseconds: int) -> None:
+        self._advance(milliseconds)
+
+
 class Lambda:
     """The function behind API Gateway and its queue; each invocation may take `limit` milliseconds."""
 
@@ -89,7 +103,7 @@ class Lambda:
         self.world = app.provide(world)
         self.limit = limit
         self.cloud = Cloud()
-        app.provide(Clock(self.cloud.clock.advance))
+        app.provide(Virtual(self.cloud.clock.advance))
         self.client = Client(MemoryStore(), self.cloud.waker(), app=app, clock=self.cloud.clock)
         self.function = handler(app, client=self.client, auth="token")
         self.invocations = 0
@@ -169,6 +183,6 @@ def test_the_same_job_twice_is_one_run_and_another_document_under_its_id_is_refu
 
 
 def test_however_it_crashes_no_recorded_step_runs_again() -> None:
-    app.provide(Clock(lambda milliseconds: None))
+    app.provide(Virtual(lambda milliseconds: None))
     app.provide(World())
     survives(app, document, "7", "in/7.pdf", 1, result="reports/7.json")

@@ -62,6 +62,7 @@ async def delete_account(ctx: Context, account: str) -> int:
     return batch
 
 
+app.provide(Accounts())
 app.provide(Producer())
 
 

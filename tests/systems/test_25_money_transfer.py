@@ -64,6 +64,11 @@ async def transfer(ctx: Context, source: str, target: str, cents: int) -> str:
     return "done"
 
 
+def prepare(folder: Path) -> None:
+    """In a process of its own, the ledger is next to the store."""
+    app.provide(Ledger(folder / "ledger.db", alice=200, bob=0))
+
+
 BOTH = pytest.mark.parametrize("mode", ["rows", "queue"])
 
 
@@ -123,11 +128,6 @@ def test_a_finished_transfer_again_changes_nothing(mode: Mode, bank: tuple[World
 
     assert sim.run(sim.start(transfer, "alice", "bob", 50, id="t1")) == "done"
     assert ledger.rows() == rows
-
-
-def prepare(folder: Path) -> None:
-    """In a process of its own, the ledger is next to the store."""
-    app.provide(Ledger(folder / "ledger.db"))
 
 
 @pytest.mark.parametrize("killed", ["debit", "credit"])

@@ -78,6 +78,9 @@ def aes(current: str = "k1", **keys: bytes) -> AesGcm:
     return AesGcm(keys or {"k1": K1}, current)
 
 
+app = shop(Codec(encryptor=aes()))
+
+
 def in_clear(cells: Iterable[Any]) -> list[str]:
     """What of the secrets can be read in a dump."""
     text = "\n".join(str(cell) for cell in cells if cell is not None)

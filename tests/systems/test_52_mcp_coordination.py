@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from everstep import App, Context
+from everstep import App, Context, current_step
 from everstep.mcp import Await, Probe, Tool, Tools
 from tests.systems.scaffold import World, did, survives
 from tests.systems.tool_server import FOLDER, TRANSPORTS, call, connected, dies_in, refused, settle_in, settled, until
@@ -17,13 +17,21 @@ from tests.systems.tool_server import FOLDER, TRANSPORTS, call, connected, dies_
 app = App("gathering")
 
 
+class Library:
+    """Where things are found. Provide another one that looks."""
+
+    async def search(self, job: str) -> list[str]:
+        return [f"{job}-1", f"{job}-2"]
+
+
+app.provide(Library())
+
+
 @app.step
 async def collect(job: str) -> list[str]:
     """Long work without a checkpoint in it: after a crash it starts from the top."""
     did("collect", job=job)
-    gate = Path(os.environ.get(FOLDER, "")) / f"{job}.gate"
-    await until(lambda: not gate.exists())
-    return [f"{job}-1", f"{job}-2"]
+    return await current_step().dependency(Library).search(job)
 
 
 @app.workflow
@@ -31,7 +39,18 @@ async def gather(ctx: Context, job: str) -> list[str]:
     return await ctx.run(collect, job)
 
 
+class Gated(Library):
+    """Does not answer while there is a file `<job>.gate`."""
+
+    async def search(self, job: str) -> list[str]:
+        gate = Path(os.environ.get(FOLDER, "")) / f"{job}.gate"
+        await until(lambda: not gate.exists())
+        return await super().search(job)
+
+
 settle_in(app)
+if FOLDER in os.environ:
+    app.provide(Gated())
 
 tools = Tools(
     app,

@@ -20,6 +20,15 @@ from tests.systems.scaffold import ROOT, survives
 from tests.systems.tool_server import TRANSPORTS, call, connected, environment, refused, settled, until
 
 app = App("scripts")
+
+
+@app.workflow
+async def nightly(ctx: Context, script: str) -> str:
+    """A script among the steps of a workflow: an rpc to a runner, wherever it is."""
+    listing = await ctx.options(target="bash://").rpc("script", script, "first")
+    return f"it said {listing}"
+
+
 tools = Tools(app, scripts="")
 PROGRAM = f"{__name__}:tools"
 BOTH = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -145,13 +154,6 @@ def test_cancelling_a_script_kills_it(tmp_path: Path) -> None:
                 assert (await client.get("watch")).state == "rejected_canceled"
 
     asyncio.run(talk())
-
-
-@app.workflow
-async def nightly(ctx: Context, script: str) -> str:
-    """A script among the steps of a workflow: an rpc to a runner, wherever it is."""
-    listing = await ctx.options(target="bash://").rpc("script", script, "first")
-    return f"it said {listing}"
 
 
 def test_a_workflow_waits_for_a_script(tmp_path: Path) -> None:
