@@ -68,7 +68,7 @@ RUN: dict[int, tuple[str, ...]] = {
     20: ("everstep run embedding:app add --id sum",),
     21: ("""everstep run lambda_trigger:app document '"7"' in/7.pdf 1 --id doc-7""",),
     22: (
-        """everstep run onboarding:app onboard '{"id": "3f2b8c1d-7aa4", "email": "kim@example.org"}' --id onboard/kim""",
+        """everstep run onboarding:app onboard '{"id": "3f2b8c1d-7aa4", "email": "kim@example.org"}' --id onboard/1""",
     ),
     23: ("""everstep run webhook:app paid '{"id": "evt_1", "customer": "c-7", "amount": 4200}' --id webhook/evt_1""",),
     24: ("everstep run queue_worker:app delete_account a1 --id a1",),
@@ -81,9 +81,7 @@ RUN: dict[int, tuple[str, ...]] = {
     28: ("everstep run food_delivery:app deliver_food near --id f1",),
     29: ("everstep run order_lifecycle:app lifecycle o-1 --id o-1", "everstep tree o-1"),
     30: ("""everstep run durable_entity:app session ann '["search", "payment"]' 0.5 --id s1""",),
-    31: (
-        """everstep run event_sourcing:app project '[{"kind": "opened", "subject": "kim"}, {"kind": "ordered"}]' --id p1""",
-    ),
+    31: ("""everstep run event_sourcing:app project '[{"kind": "opened", "subject": "kim"}]' --id p1""",),
     32: ("""everstep run batch:app import_rows '[{"number": 1, "text": "a"}, {"number": 2, "text": "b"}]' --id b1""",),
     33: ("everstep run rate_limited:app call_all 3 --id r1",),
     34: (

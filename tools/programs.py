@@ -47,7 +47,7 @@ def read(path: Path) -> System:
     about = re.match(r"System (\d+)[,:] (.*?)(?:\n\n|\Z)", ast.get_docstring(tree) or "", re.DOTALL)
     if about is None:
         raise ValueError(f"{path} does not begin with 'System <number>, <what it is>'")
-    proves = dict.fromkeys(_sentence(one.name) for one in tree.body if _is_test(one))
+    proves = dict.fromkeys(_sentence(name) for one in tree.body if _is_test(one) for name in _defines(one))
     name = re.sub(r"^test_(\d\d_)?", "", path.stem)
     return System(int(about[1]), name, " ".join(about[2].split()), program(text), list(proves))
 
@@ -132,7 +132,7 @@ class _Part:
         return _names(ast.parse(self.source(one)))
 
     def belongs(self, one: ast.stmt, found: set[ast.stmt]) -> bool:
-        """What is done to things of the program alone: another registration, a dependency provided, what a name means."""
+        """What is done to things of the program alone: a loop over them, what a name means."""
         if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant):
             at = self.statements.index(one)
             return at > 0 and self.statements[at - 1] in found
@@ -194,7 +194,7 @@ def _is_registered(one: ast.stmt) -> bool:
 
 
 def _faces_others(one: ast.stmt) -> bool:
-    """A service's own code: its routes, actions over a client, the tools of an MCP server, a function that makes an App."""
+    """A service's own code: routes, actions over a client, the tools of an MCP server, a function that makes an App."""
     match one:
         case ast.FunctionDef(returns=ast.Name(id="App")):
             return True

@@ -74,6 +74,8 @@ def sdks() -> resonate_sdk.Sdks:
 class Dev:
     """A development server in a process of its own, at the address it printed."""
 
+    program: tuple[str, ...] = ("-m", "everstep.cli")
+
     def __init__(self, folder: Path, *options: str, store: str = "sqlite:///shop.db", **environment: str) -> None:
         self.folder = folder
         self.store = store
@@ -84,7 +86,7 @@ class Dev:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "everstep.cli", "dev", "shop:app", "--store", self.store, "--quiet"]
+        command = [sys.executable, *self.program, "dev", "shop:app", "--store", self.store, "--quiet"]
         env = {**os.environ, **self.environment}
         env.pop("EVERSTEP_TOKEN", None)
         self.process = subprocess.Popen(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.server
+import itertools
 import json
+import signal
 import subprocess
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +22,7 @@ import pytest
 from everstep.clock import NEVER
 from everstep.protocol import VERSION
 from tests.components import requires_component
-from tests.gateway.support import PROGRAMS, Dev, dev, sdks
+from tests.gateway.support import PROGRAMS, Dev, dev, sdks, typescript
 
 requires_component("selenium", hint="pip install -e '.[test]'")
 requires_component("jwt", hint="pip install -e '.[gateway]'")
@@ -78,8 +82,6 @@ def request(server: Dev, path: str, token: str | None, body: Any = None, **heade
 
 
 def create(server: Dev, id: str, func: str, *args: Any) -> None:
-    import base64
-
     param = base64.b64encode(json.dumps({"func": func, "args": args, "version": 1}).encode()).decode()
     data = {"id": id, "timeoutAt": NEVER, "param": {"data": param}, "tags": {"resonate:target": "poll://any@tabs"}}
     envelope = {"kind": "promise.create", "head": {"corrId": "c", "version": VERSION}, "data": data}
@@ -154,3 +156,52 @@ def test_a_worker_hears_only_of_its_own_prefix(server: Dev) -> None:
         lines = iter(stream.readline, b"")
         heard = json.loads(next(line for line in lines if line.startswith(b"data: ")).removeprefix(b"data: "))
     assert heard["data"]["task"]["id"] == "other-1"
+
+
+class Mortal(Dev):
+    """A server that dies at a write, and is started again; the worker stays where it is."""
+
+    program = (str(PROGRAMS / "mortal.py"),)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, DIES_FOR="tree-1", DIES_AT="1")
+
+    def reborn(self, at: int) -> None:
+        """After its death; the next run is to see it die at another moment."""
+        assert self.process.wait() == -signal.SIGKILL
+        self.process.communicate()
+        self.environment = {"DIES_FOR": f"tree-{at}", "DIES_AT": str(at)}
+        self.start()
+
+
+def test_the_server_killed_at_every_request_of_the_worker(tmp_path: Path) -> None:
+    """Before and after each write that a run of the official SDK leads to, one run for each of them."""
+    server = Mortal(tmp_path)
+    died = 0
+    try:
+        with typescript(server, "w1", TTL="1000") as worker:
+            for at in itertools.count(1):
+                id = f"tree-{at}"
+
+                def asked() -> Any:
+                    param = {"func": "tree", "args": [id, 2], "version": 1}
+                    data = base64.b64encode(json.dumps(param).encode()).decode()
+                    tags = {"resonate:target": "poll://any@ts"}
+                    server.ask("promise.create", id=id, timeoutAt=NEVER, param={"data": data}, tags=tags)
+                    return server.settled(id)
+
+                try:
+                    found = asked()
+                except OSError:
+                    died += 1
+                    server.reborn(at + 1)
+                    found = asked()
+                assert found["value"] == f"{id} 2! {id} 1!".upper(), f"killed at {at}"
+                ran = [note for note in worker.notes() if f"shout {id} " in note]
+                assert set(ran) == {f"shout {id} 2", f"shout {id} 1"}
+                assert len(ran) <= 3, f"killed at {at}: the one under way, and no other"
+                if died < at:
+                    break
+    finally:
+        server.kill()
+    assert died > 20

@@ -72,6 +72,10 @@ function* factorial(ctx, n) {
   note(`factorial ${n}`);
   return n < 2 ? 1 : n * (yield* ctx.rpc("factorial", n - 1, ctx.options({ target: group })));
 }
+function* tree(ctx, id, n) {
+  const name = yield* ctx.run(shout, `${id} ${n}`);
+  return n < 2 ? name : `${name} ${yield* ctx.rpc("tree", id, n - 1, ctx.options({ target: group }))}`;
+}
 function* slow(ctx, count) {
   for (let step = 0; step < count; step++) yield* ctx.run(tick, step);
   return count;
@@ -103,7 +107,7 @@ function* refuse(_ctx, what) {
 }
 async function nothing() {}
 
-for (const fn of [local, remote, greet, nap, ask, chain, factorial, slow, where, fails, across, refuse, nothing])
+for (const fn of [local, remote, greet, nap, ask, chain, factorial, tree, slow, where, fails, across, refuse, nothing])
   resonate.register(fn.name, fn);
 
 const commands = {
