@@ -47,6 +47,7 @@ from .steps import Threads, in_thread
 
 if TYPE_CHECKING:
     from .codec import Codec
+    from .peers import Peers
 
 
 class Done(NamedTuple):
@@ -101,6 +102,9 @@ class Kept:
 _ADVICE = 1_000
 """Milliseconds for which work that prefers one member of a group is left to it by the others."""
 
+_UNKNOWN, _UNKNOWN_MOST = 5_000, 900_000
+"""Milliseconds until the function of another App that is not known is looked for again: at first, and at most."""
+
 _GRACE = 12
 """How often a message is sent back that is ahead of the store: about five minutes in all (rule W2)."""
 
@@ -123,6 +127,7 @@ class Driver:
         use_threads: run blocking steps beside the loop: "never", "auto" (when others run too) or "always".
         member: which member of its group this is, for targets that prefer one; None takes everything.
         dead: tells of a holder's pid that it is certainly dead.
+        peers: calls the functions of other Apps, where each has a queue of its own.
         tell: is told of what happens, for people and tests.
         tells_steps: whether it wants to hear of each step and each delivery.
     """
@@ -148,6 +153,7 @@ class Driver:
         use_threads: str = "never",
         member: str | None = None,
         dead: Callable[[str], bool] | None = None,
+        peers: Peers | None = None,
         tell: Tell | None = None,
         tells_steps: bool = True,
     ) -> None:
@@ -172,6 +178,7 @@ class Driver:
         self._use_threads = use_threads
         self._member = member
         self._dead = dead
+        self._peers = peers
         self._cache: OrderedDict[str, Kept] = OrderedDict()
         self._cache_size = cache
 
@@ -254,9 +261,7 @@ class Driver:
         if project(record, now).state is not State.PENDING:
             return await self._fire(wake, row, now)
         if not self.mine(record):
-            if self.waker.by_row and is_ours(record.tags.get(TARGET, "")):
-                return DONE  # the App it is addressed to reads the same rows; to offer it would put it off
-            return await self._fire(wake, row, now)
+            return await self._not_mine(wake, row, record.tags.get(TARGET, ""), attempt, now)
         if wake.version > task.version:
             return self._not_yet(now, attempt)
         if kept is not None and not kept.fits(task):
@@ -383,6 +388,16 @@ class Driver:
             return self._early(wake, row, None)
         await self.service.fire(wake)
         return DONE
+
+    async def _not_mine(self, wake: Wake, row: Row, target: str, attempt: int, now: int) -> Answer:
+        """A task of another App, or of a worker of the protocol."""
+        if self.waker.by_row and is_ours(target):
+            return DONE  # the App it is addressed to reads the same rows; to offer it would put it off
+        if self._peers is None or not is_ours(target):
+            return await self._fire(wake, row, now)
+        if await self._peers.hand_on(wake, target):
+            return DONE
+        return Retry(now + min(_UNKNOWN << min(attempt - 1, 20), _UNKNOWN_MOST))
 
     def _is_dead(self, pid: str | None) -> bool:
         return pid is not None and self._dead is not None and self._dead(pid)

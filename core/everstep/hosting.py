@@ -7,7 +7,7 @@ calls, and hands over; here nothing knows which platform that is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from .driver import DONE, Answer, Driver, Retry, Tell
 from .errors import AlreadySettled, InvalidArgument, InvalidId, NotFound
 from .events import Event, dispatch
 from .ids import check_any
-from .ports import Wake
+from .peers import Peers
+from .ports import Wake, Waker
 from .promise import State, TaskState, from_row, project
 from .service import Deliver
 
@@ -52,6 +53,7 @@ class Host:
         tells_steps: whether it wants to hear of each step.
         messages: how workers and listeners that are no Apps of ours get their messages; by default they are pushed.
         dead: tells of a holder's pid that it is certainly dead, where the platform lets one know.
+        peers: what calls the functions of other Apps on the same store, by the App's name.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Host:
         tells_steps: bool = False,
         messages: Deliver | None = None,
         dead: Callable[[str], bool] | None = None,
+        peers: Mapping[str, Waker] | None = None,
     ) -> None:
         self.app = app
         self.client = client
@@ -92,6 +95,7 @@ class Host:
             tell=tell,
             tells_steps=tells_steps,
             dead=dead,
+            peers=Peers(peers or {}),
         )
 
     async def deliver(

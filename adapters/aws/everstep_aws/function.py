@@ -19,12 +19,14 @@ from everstep.driver import Retry
 from everstep.errors import InvalidArgument, PlatformError
 from everstep.events import Event, EventRefused
 from everstep.hosting import Host, wake_from_json
+from everstep.peers import read_peers
 
 from .events import Batch, Item, UnknownEvent, direct, is_http, read
 from .observe import observer
 
 if TYPE_CHECKING:
     from everstep.http.auth import Auth
+    from everstep.ports import Waker
     from everstep.registry import App
     from everstep.tokens import Secret
 
@@ -52,9 +54,11 @@ class Function:
         secret: Secret | None = None,
         base_path: str = "/",
         observer: Observer | None = None,
+        peers: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         self.app = app
+        self._peers = peers if peers is not None else read_peers(os.environ.get("EVERSTEP_PEERS", ""))
         self._client = client if client is not None else _opened(app, os.environ)
         self._start: Start | None = None
         self._auth = auth
@@ -121,6 +125,7 @@ class Function:
                 lease=-(-given // 1000) * 1000 + 1000,
                 tell=self._observer.tell if self._observer is not None else None,
                 tells_steps=self._observer is not None,
+                peers=_wakers(self._peers),
                 **self._options,
             )
         return self._host
@@ -204,6 +209,7 @@ def handler(
     secret: Secret | None = None,
     base_path: str = "/",
     powertools: bool | None = None,
+    peers: Mapping[str, str] | None = None,
 ) -> Function:
     """The Lambda handler of an App: `handler = everstep_aws.handler(app)`.
 
@@ -218,6 +224,8 @@ def handler(
         auth: who may use the HTTP routes; by default whom AWS has authorised, and who bears EVERSTEP_TOKEN.
         secret: for signed approval links; EVERSTEP_SECRET by default.
         base_path: what API Gateway has in front of its paths.
+        peers: the queues of other Apps' functions on the same table, by the App's name; what EVERSTEP_PEERS says by
+            default (`billing=https://...,ledger=https://...`).
         powertools: logs, metrics and traces through AWS Powertools; by default where POWERTOOLS_SERVICE_NAME is set.
 
     Raises:
@@ -230,6 +238,7 @@ def handler(
         secret=secret,
         base_path=base_path,
         observer=observer(powertools),
+        peers=peers,
         steps_per_invocation=steps_per_invocation,
         margin=margin,
         cache=cache,
@@ -248,6 +257,14 @@ def _opened(app: App, environ: Mapping[str, str]) -> Client | None:
         if prepare is not None:
             prepare()
     return client
+
+
+def _wakers(queues: Mapping[str, str]) -> dict[str, Waker]:
+    if not queues:
+        return {}
+    from .waker import SqsWaker
+
+    return {name: SqsWaker(queue) for name, queue in queues.items()}
 
 
 def _shape(event: Any) -> str:

@@ -110,6 +110,9 @@ class Function:
                 lease=self.settings.timeout * 1000 + 1000,
                 steps_per_invocation=self.settings.steps_per_invocation,
                 tell=_tell,
+                peers={
+                    name: CloudTasksWaker.of(self.settings.of_peer(url)) for name, url in self.settings.peers.items()
+                },
             )
             self._wsgi = wsgi(self._host.asgi(auth=self._auth, **self._http_options), self._threads.loop)
             self._made_for = self._threads.loop

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from everstep.errors import InvalidArgument
+from everstep.peers import read_peers
 
 WAKE_PATH = "/wake"
 """Where wake-ups arrive, below the function's address."""
@@ -33,6 +34,8 @@ class Settings:
         steps_per_invocation: EVERSTEP_STEPS_PER_INVOCATION; None where it is not set.
         token: EVERSTEP_TOKEN, the bearer token of the HTTP API; without one only `callers` may use it.
         secret: EVERSTEP_SECRET, which signs the links under `/approve/`; without one there are none.
+        peers: EVERSTEP_PEERS, functions of other Apps on the same database: `name=url`, with commas between. Their
+            callers must name the account of this one.
         tasks: EVERSTEP_TASKS_HOST, `host:port` of something that stands in for Cloud Tasks; "" for the service.
         certificates: EVERSTEP_CERTIFICATES, where the keys that sign tokens are published.
     """
@@ -48,6 +51,7 @@ class Settings:
     steps_per_invocation: int | None = None
     token: str = ""
     secret: str = ""
+    peers: Mapping[str, str] = field(default_factory=dict)
     tasks: str = ""
     certificates: str = CERTIFICATES
 
@@ -71,9 +75,14 @@ class Settings:
             steps_per_invocation=steps or None,
             token=env.get("EVERSTEP_TOKEN", ""),
             secret=env.get("EVERSTEP_SECRET", ""),
+            peers=read_peers(env.get("EVERSTEP_PEERS", "")),
             tasks=env.get("EVERSTEP_TASKS_HOST", ""),
             certificates=env.get("EVERSTEP_CERTIFICATES") or CERTIFICATES,
         )
+
+    def of_peer(self, url: str) -> Settings:
+        """As these, for tasks that call another function."""
+        return replace(self, url=url.rstrip("/"), audiences=(url.rstrip("/"),))
 
     @property
     def deadline(self) -> int:
