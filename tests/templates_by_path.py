@@ -10,6 +10,14 @@ from typing import Any
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 
 
+def made(name: str, folder: Path, platform: str) -> Path:
+    """The template as `everstep new` makes it for a platform, in a folder that is not there yet."""
+    from everstep.cli.new import create
+
+    create(name, folder, platform)
+    return folder
+
+
 def template(name: str) -> Any:
     """The `app` module of a template, imported once, with the template's own folder on the path as a user has it."""
     known = f"everstep_template_{name}"

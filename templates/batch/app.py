@@ -7,7 +7,7 @@ under its own id with how far it is, so a file of any length has a short history
 from __future__ import annotations
 
 import csv
-import sqlite3
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import TypedDict
@@ -29,6 +29,8 @@ class Table:
         self.path = str(path)
 
     def insert(self, records: list[dict[str, str]]) -> None:
+        import sqlite3  # not everywhere: where there is none, another table is provided
+
         with sqlite3.connect(self.path) as db:
             db.execute("CREATE TABLE IF NOT EXISTS records (id TEXT PRIMARY KEY, name TEXT, cents INTEGER)")
             rows = [(one["id"], one["name"], int(one["cents"])) for one in records]
@@ -38,10 +40,15 @@ class Table:
 app.provide(Table())
 
 
+def found(path: str) -> Path:
+    """A file where one works, or among what was deployed with this module."""
+    return next((one for place in ("", *sys.path) if (one := Path(place) / path).is_file()), Path(path))
+
+
 @app.step
 def import_batch(path: str, first: int, size: int) -> list[int]:
     """Import `size` records from the one numbered `first` on; returns how many were good, and how many were not."""
-    with Path(path).open(newline="", encoding="utf-8") as file:
+    with found(path).open(newline="", encoding="utf-8") as file:
         records = list(islice(csv.DictReader(file), first, first + size))
     good = [one for one in records if one.get("id") and (one.get("cents") or "").lstrip("-").isdecimal()]
     current_step().dependency(Table).insert(good)

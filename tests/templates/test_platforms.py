@@ -1,4 +1,4 @@
-"""A template that is one module goes to every platform whose adapter is there, with the countdown's infrastructure."""
+"""Every template goes to every platform whose adapter is there: infrastructure stands once, with the countdown."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.templates.test_templates import everstep
-from tests.templates_by_path import TEMPLATES
+from tests.templates_by_path import TEMPLATES, made
 
-ALONE = ["agent", "approval", "entity", "fanout", "report", "saga", "webhook"]
+ALONE = ["agent", "approval", "batch", "entity", "fanout", "report", "saga", "webhook"]
+CARRIED = {"batch": ["app.py", "records.csv"], "chess": ["app.py", "players.py", "board"], "saga": ["app.py"]}
 ENTRY = {
     "aws": "aws/function.py",
     "gcp": "gcp/main.py",
@@ -27,10 +28,8 @@ PLATFORMS = [one for one in ENTRY if (TEMPLATES / "countdown" / one).is_dir()]
 def test_the_list_says_where_a_template_can_go(tmp_path: Path) -> None:
     listed = {one["name"]: one for one in json.loads(everstep(tmp_path, "new", "--list", "--json").stdout)}
 
-    assert [name for name in listed if set(PLATFORMS) < set(listed[name]["platforms"])] == sorted(
-        [*ALONE, "chess", "countdown"]
-    )
-    assert listed["batch"]["platforms"] == ["local"], "its records are a file"
+    assert [name for name in listed if set(PLATFORMS) < set(listed[name]["platforms"])] == sorted(listed)
+    assert sorted(listed) == sorted([*ALONE, "chess", "countdown"])
     assert "entries" not in listed
 
 
@@ -54,7 +53,30 @@ def test_a_template_gets_infrastructure_under_its_own_name(tmp_path: Path, platf
         assert (folder / platform / "README.md").read_text().startswith(f"# {name} on ")
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize(("name", "carried"), CARRIED.items())
+def test_what_is_deployed_is_all_that_the_template_consists_of(name: str, carried: list[str], tmp_path: Path) -> None:
+    words = " ".join(carried)
+    for platform, script, line in (
+        ("aws", "deploy.sh", f'files="{words}"'),
+        ("gcp", "function.sh", f"FILES=({words} gcp/main.py gcp/requirements.txt)"),
+        ("cloudflare", "vendor.sh", f'files="{words}"'),
+    ):
+        assert f"\n{line}" in (made(name, tmp_path / platform, platform) / platform / script).read_text()
+
+
+def test_no_template_has_a_copy_of_anothers_file() -> None:
+    seen: dict[bytes, Path] = {}
+    for path in sorted(TEMPLATES.rglob("*")):
+        if path.is_file() and not {"__pycache__", "python_modules", "build"} & {*path.parts}:
+            assert (other := seen.setdefault(path.read_bytes(), path)) == path, f"{path} is {other}"
+
+
+def test_packages_of_a_template_are_deployed_with_it(tmp_path: Path) -> None:
+    packages = (made("chess", tmp_path / "chess", "gcp") / "gcp" / "requirements.txt").read_text().splitlines()
+    assert [line.partition(">")[0] for line in packages] == ["everstep[gcp]", "chess"]
+
+
+@pytest.mark.parametrize("name", [*ALONE, "chess"])
 def test_the_lambda_functions_module_has_a_handler(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     everstep(tmp_path, "new", name, str(folder), "--platform", "aws")

@@ -60,6 +60,14 @@ def package(target: Path, app: Path | None = None, extra: Sequence[str] = ()) ->
     return names
 
 
+def _listed(requirements: Path | None) -> list[str]:
+    """The distributions that a file names; which version is installed here is which is deployed."""
+    if requirements is None or not requirements.is_file():
+        return []
+    lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    return [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in lines if line]
+
+
 def _closure(wanted: Iterable[str]) -> list[str]:
     """These distributions and what they require, but for extras and for what Lambda has."""
     found: dict[str, None] = {}
@@ -117,10 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m everstep_aws.package", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("target", type=Path, help="the folder to fill; what it holds is removed first")
     parser.add_argument("--app", type=Path, help="a folder whose Python files go in too")
+    parser.add_argument("--requirements", type=Path, help="a file of further distributions, if it is there")
     parser.add_argument("--with", dest="extra", action="append", default=[], help="one more distribution; repeatable")
     given = parser.parse_args(arguments)
     try:
-        names = package(given.target, given.app, given.extra)
+        names = package(given.target, given.app, [*given.extra, *_listed(given.requirements)])
     except CannotPackage as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1

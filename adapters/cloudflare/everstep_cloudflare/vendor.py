@@ -117,7 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="python_modules, beside wrangler.toml")
     parser.add_argument("--with", dest="more", action="append", default=[], metavar="PACKAGE", help="install it too")
+    parser.add_argument("--requirements", type=Path, help="a file of packages to install too, if it is there")
     given = parser.parse_args(arguments)
+    if given.requirements is not None and given.requirements.is_file():
+        given.more += [f"--requirement={given.requirements}"]
     size = vendor(given.folder, (*PACKAGES, *given.more))
     print(f"{given.folder}: Everstep's own part is {size // 1000} KB")  # noqa: T201
     return 0

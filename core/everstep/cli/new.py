@@ -1,7 +1,7 @@
 """`everstep new`: a template becomes a folder of one's own. Templates travel in the wheel as `everstep/_templates`.
 
-A template that is one module alone is deployed with the infrastructure of the countdown and an entry point that knows
-no template; one that brings more (other modules, packages, files) brings its infrastructure too.
+Infrastructure stands once, with the countdown. Another template is deployed with it under its own name, with an entry
+point that knows no template, and with whatever the template brings for a platform in place of either.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from everstep.errors import UsageError
 PLATFORMS = ("local", "aws", "gcp", "supabase", "cloudflare")
 _SHARED = "countdown"
 _ENTRIES = "entries"
+_PACKAGES = "requirements.txt"
 _MIGRATION = "everstep_supabase/sql/everstep.sql"
 _MIGRATED = "supabase/migrations/20260101000000_everstep.sql"
 _NAMED = (".sh", ".toml", ".md", ".yaml")
@@ -46,13 +47,14 @@ class Template(NamedTuple):
     @property
     def platforms(self) -> list[str]:
         """Where it can be deployed; every template runs locally."""
-        return ["local", *(one for one in PLATFORMS[1:] if (self.folder / one).is_dir() or self._shares(one))]
+        return ["local", *(one for one in PLATFORMS[1:] if (self.folder.parent / _SHARED / one).is_dir())]
 
-    def _shares(self, platform: str) -> bool:
-        """Whether it takes the countdown's infrastructure: it is one module, and so is all that must be deployed."""
-        alone = {one.name for one in self.folder.iterdir() if one.is_file()} == {"app.py", "README.md"}
-        place = self.folder.parent
-        return alone and all((place / one / platform).is_dir() for one in (_SHARED, _ENTRIES))
+    def files(self) -> list[str]:
+        """What the application consists of, `app.py` first: its modules, folders and data."""
+        left_out = {"README.md", _PACKAGES, *PLATFORMS}
+        left_out |= shutil.ignore_patterns(*_LEFT_OUT)("", [one.name for one in self.folder.iterdir()])
+        found = sorted(one.name for one in self.folder.iterdir() if one.name not in left_out)
+        return sorted(found, key=lambda name: (name != "app.py", not name.endswith(".py")))
 
     def workflow(self) -> str:
         """The name of its first workflow."""
@@ -96,16 +98,15 @@ def create(name: str, folder: Path, platform: str) -> list[Path]:
         raise CannotCreate(f"template {name} has nothing for {platform} yet; it has {', '.join(template.platforms)}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CannotCreate(f"{folder} exists and is not an empty folder; choose another name")
-    others = [one for one in PLATFORMS if one != platform]
 
     def left_out(at: str, names: list[str]) -> set[str]:
         ignored = set(shutil.ignore_patterns(*_LEFT_OUT)(at, names))
-        return ignored | ({one for one in names if one in others} if Path(at) == template.folder else set())
+        return ignored | ({*names} & {*PLATFORMS} if Path(at) == template.folder else set())
 
     try:
         shutil.copytree(template.folder, folder, ignore=left_out, dirs_exist_ok=True)
-        if platform != "local" and not (folder / platform).exists():
-            _share(template, folder / platform)
+        if platform != "local":
+            _equip(template, folder / platform)
         if platform == "supabase":
             _migrate(folder / platform)
     except OSError as error:
@@ -123,16 +124,23 @@ def _migrate(into: Path) -> None:
             return
 
 
-def _share(template: Template, into: Path) -> None:
-    """The countdown's infrastructure under this template's name."""
+def _equip(template: Template, into: Path) -> None:
+    """What a platform needs: the countdown's infrastructure under this template's name, and what is its own."""
     ignored = shutil.ignore_patterns(*_LEFT_OUT)
-    for place in (_SHARED, _ENTRIES):
-        shutil.copytree(template.folder.parent / place / into.name, into, ignore=ignored, dirs_exist_ok=True)
-    for path in into.rglob("*"):
+    place = template.folder.parent
+    for layer in (place / _SHARED, place / _ENTRIES) if template.name != _SHARED else ():
+        shutil.copytree(layer / into.name, into, ignore=ignored, dirs_exist_ok=True)
+    for path in into.rglob("*") if into.exists() else ():
         if path.suffix in _NAMED and path.is_file():
             text = path.read_text(encoding="utf-8")
             text = text.replace(f"/workflows/{_SHARED}", f"/workflows/{template.workflow()}")
             text = text.replace("WORKFLOW", template.workflow()).replace("TEMPLATE", template.name)
+            text = re.sub(r'^(files="|FILES=\()app\.py\b', rf"\1{' '.join(template.files())}", text, flags=re.MULTILINE)
             if path.name != "README.md":
                 text = re.sub(rf"\b{_SHARED}\b", template.name, text)
             path.write_text(text, encoding="utf-8")
+    if (template.folder / into.name).is_dir():
+        shutil.copytree(template.folder / into.name, into, ignore=ignored, dirs_exist_ok=True)
+    packages, deployed = template.folder / _PACKAGES, into / _PACKAGES
+    if packages.is_file() and deployed.is_file():
+        deployed.write_text(deployed.read_text(encoding="utf-8") + packages.read_text(encoding="utf-8"), "utf-8")

@@ -1,6 +1,12 @@
 #!/bin/sh
-# Put together what is deployed: the application beside entry.py, its packages in python_modules.
+# Put together what is deployed: modules beside entry.py, packages and everything else in python_modules.
 set -eu
 cd "$(dirname "$0")"
-cp ../app.py src/
-"${PYTHON:-python3}" -m everstep_cloudflare.vendor python_modules
+files="app.py"
+"${PYTHON:-python3}" -m everstep_cloudflare.vendor python_modules --requirements ../requirements.txt
+for file in $files; do
+  case $file in
+    *.py) cp "../$file" src/ ;;
+    *) cp -R "../$file" python_modules/ ;;
+  esac
+done

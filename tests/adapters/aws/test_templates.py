@@ -27,14 +27,15 @@ from everstep_aws.package import CannotPackage, package
 from everstep_aws.store import DynamoStore
 from everstep_aws.tables import table_definition
 from tests.components import requires_component
+from tests.templates_by_path import TEMPLATES, made
 from tools.components import sam
 
 from .cloud import QUEUE_ARN, Cloud, LambdaContext, Message
 from .emulators import CREDENTIALS, REGION, Inline, mocked_dynamodb, new_table
 from .faults import no_pause
 
-ROOT = Path(__file__).resolve().parents[3]
-TEMPLATES = sorted(path.parent for path in ROOT.glob("templates/*/aws/template.yaml"))
+INFRASTRUCTURE = TEMPLATES / "countdown" / "aws"
+NAMES = ("batch", "chess", "countdown", "saga")
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,28 +59,23 @@ def template(folder: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_every_template_is_there_and_they_differ_in_nothing() -> None:
-    assert {folder.parent.name for folder in TEMPLATES} >= {"countdown", "chess"}
-    assert len({(folder / "template.yaml").read_text() for folder in TEMPLATES}) == 1
-
-
 def test_the_template_makes_the_table_that_the_code_makes() -> None:
-    properties = template(TEMPLATES[0])["Resources"]["Table"]["Properties"]
+    properties = template(INFRASTRUCTURE)["Resources"]["Table"]["Properties"]
     assert {**properties, "TableName": "t"} == {**table_definition("t"), "SSESpecification": {"SSEEnabled": True}}
 
 
 def test_more_receives_than_deaths_and_a_visibility_beyond_the_timeout() -> None:
     """Rule W9."""
-    made = template(TEMPLATES[0])
-    queue = made["Resources"]["Wakes"]["Properties"]
+    whole = template(INFRASTRUCTURE)
+    queue = whole["Resources"]["Wakes"]["Properties"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] > App("a").max_deaths + 1
     assert queue["MessageRetentionPeriod"] == 14 * 86_400
-    parameters = made["Parameters"]
+    parameters = whole["Parameters"]
     assert parameters["Visibility"]["Default"] == parameters["FunctionTimeout"]["Default"] + 30
 
 
 def statements(role: str) -> list[dict[str, Any]]:
-    policies = template(TEMPLATES[0])["Resources"][role]["Properties"]["Policies"]
+    policies = template(INFRASTRUCTURE)["Resources"][role]["Properties"]["Policies"]
     whole = [one["If"][1] if "If" in one else one for one in policies]
     return [statement for policy in whole for statement in policy["PolicyDocument"]["Statement"]]
 
@@ -282,9 +278,35 @@ def test_the_template_passes_every_check_and_builds(built: Path) -> None:
     assert (built / ".aws-sam" / "build" / "Function" / "everstep_aws").is_dir()
 
 
-@pytest.mark.parametrize("folder", TEMPLATES, ids=lambda folder: folder.parent.name)
-def test_the_scripts_are_shell_and_name_their_stack(folder: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_the_scripts_are_shell_and_name_their_stack(name: str, tmp_path: Path) -> None:
+    folder = made(name, tmp_path / "demo", "aws") / "aws"
     for script in ("deploy.sh", "teardown.sh"):
         subprocess.run(["sh", "-n", str(folder / script)], check=True)
-        assert folder.parent.name in (folder / script).read_text()
+        assert name in (folder / script).read_text()
         assert os.access(folder / script, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [("batch", {"app.py", "records.csv"}), ("chess", {"app.py", "players.py", "board", "chess"}), ("saga", {"app.py"})],
+)
+def test_what_a_template_consists_of_is_deployed(name: str, held: set[str], tmp_path: Path) -> None:
+    """By its own script, up to the command that reaches for the cloud."""
+    folder = made(name, tmp_path / "demo", "aws") / "aws"
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "sam").write_text("#!/bin/sh\n")
+    (programs / "sam").chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(["./deploy.sh"], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    here = {one.name for one in (folder / "build").iterdir()}
+    assert here >= held | {"everstep", "everstep_aws", "function.py"}
+    assert "chess" not in here - held
+    code = "import sys; sys.path[:0] = [sys.argv[1]]; import function; assert callable(function.handler)"
+    variables = {"EVERSTEP_TABLE": "runs", "EVERSTEP_QUEUE": "https://q.example/1/q", **CREDENTIALS}
+    command = [sys.executable, "-c", code, str(folder / "build")]
+    loaded = subprocess.run(command, env={**environment, **variables}, capture_output=True, text=True, check=False)
+    assert loaded.returncode == 0, loaded.stderr

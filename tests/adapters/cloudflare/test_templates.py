@@ -17,7 +17,7 @@ import pytest
 
 from everstep_cloudflare.vendor import LEFT_OUT, PACKAGES, narrow, vendor, without_words
 from tests.components import requires_component
-from tests.templates_by_path import TEMPLATES
+from tests.templates_by_path import made
 
 from .worker import ROOT, Worker, installed, sources
 
@@ -31,8 +31,7 @@ def uploaded(name: str, folder: Path, options: str = "") -> tuple[Worker, dict[s
 
     `options` are given to `handler` beside those of entry.py.
     """
-    copy = folder / name
-    shutil.copytree(TEMPLATES / name, copy, ignore=shutil.ignore_patterns("__pycache__", "python_modules"))
+    copy = made(name, folder / name, "cloudflare")
     here = copy / "cloudflare"
     for file in ("app.py", "players.py"):
         if (copy / file).exists():
