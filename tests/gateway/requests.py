@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from everstep.clock import NEVER
-from everstep.ids import origin_of
 from everstep.protocol import VERSION
 
 TARGET = {"resonate:target": "poll://any@g"}
@@ -29,18 +28,19 @@ class Requests:
     """Makes envelopes; `learn` from the answers which versions tasks have.
 
     Args:
-        alone: whether each request is answered before the next is made. Only then are there searches, promises with a
-            parent (whose deadline a child takes over if it is there to be read), and suspensions on another origin: no
-            commit holds both, so that one which is refused may leave its callback, and wake its task once for nothing.
-        deletes: whether schedules are deleted too; without the store's guards, of two deletions at once both find one.
+        search: whether to search too: that may lag behind (rule C5), so only where each request is answered before the
+            next is made.
+        only: the kinds to make; all of them by default.
         generation: how many requests until other ids are used, for what is settled has little left to show.
     """
 
-    def __init__(self, rng: random.Random, *, alone: bool = True, deletes: bool = True, generation: int = 150) -> None:
+    def __init__(
+        self, rng: random.Random, *, search: bool = True, only: Collection[str] = (), generation: int = 150
+    ) -> None:
         self.rng = rng
         self.made = 0
-        self._alone = alone
-        self._deletes = deletes
+        self._search = search
+        self._only = only
         self._generation = generation
         self._versions: dict[str, int] = {}
         self._held: list[str] = []
@@ -79,14 +79,16 @@ class Requests:
             (3, "task.continue", lambda: {"id": pick((id, held))}),
             (1, "schedule.get", lambda: {"id": self._schedule()}),
             (2, "schedule.create", self._schedule_create),
-            (int(self._deletes), "schedule.delete", lambda: {"id": self._schedule()}),
+            (1, "schedule.delete", lambda: {"id": self._schedule()}),
         ]  # fmt: skip
-        if self._alone:
+        if self._search:
             makers += [
                 (2, "promise.search", lambda: {"limit": pick((1, 3, 99)), "state": pick((None, "pending"))}),
                 (1, "task.search", lambda: {"limit": pick((2, 100)), "state": pick((None, "suspended", "fulfilled"))}),
                 (1, "schedule.search", dict),
             ]  # fmt: skip
+        if self._only:
+            makers = [one for one in makers if one[1] in self._only]
         (_, kind, make) = self.rng.choices(makers, [weight for weight, _, _ in makers])[0]
         self.made += 1
         return self._inner(kind, make())
@@ -107,7 +109,7 @@ class Requests:
         tags = dict(TARGET if targeted else pick(_TAGS))
         if self.rng.random() < 0.3:
             tags["resonate:branch"] = self._id()
-        if self._alone and self.rng.random() < 0.15:
+        if self.rng.random() < 0.15:
             tags["resonate:parent"] = self._id()
         if self.rng.random() < 0.1:
             tags["resonate:delay"] = pick((str(now + 200), "soon"))
@@ -130,8 +132,7 @@ class Requests:
 
     def _waits(self, awaiter: str) -> list[dict[str, Any]]:
         ids = [self._id() for _ in range(self.rng.choice((0, 1, 1, 1, 2, 2, 3)))]
-        near = ids if self._alone else [id for id in ids if origin_of(id) == origin_of(awaiter)]
-        return [self._inner("promise.register_callback", {"awaited": id, "awaiter": awaiter}) for id in near]
+        return [self._inner("promise.register_callback", {"awaited": id, "awaiter": awaiter}) for id in ids]
 
     def _schedule(self) -> str:
         return self.rng.choice(("s1", "s2"))
