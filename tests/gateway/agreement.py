@@ -54,10 +54,10 @@ async def compare(other: Store, *, queue: bool, requests: int, seed: int) -> Met
     return met
 
 
-def parts(requests: int, seed: int = SEED) -> list[tuple[int, int]]:
+def parts(requests: int, seed: int = SEED, most: int = PART) -> list[tuple[int, int]]:
     """A run as parts: a seed and a number of requests each."""
-    whole, rest = divmod(requests, PART)
-    sizes = [PART] * whole + [rest] * (rest > 0)
+    whole, rest = divmod(requests, most)
+    sizes = [most] * whole + [rest] * (rest > 0)
     return [(seed + number, size) for number, size in enumerate(sizes)]
 
 

@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from tests.gateway.agreement import agree, wanted
-from tests.gateway.test_linearizability import run
+from tests.gateway.histories import run
 
 from .emulators import local_store, moto_store
 

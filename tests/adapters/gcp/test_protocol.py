@@ -12,7 +12,7 @@ import pytest
 
 from everstep.stores import open_store
 from tests.gateway.agreement import agree, wanted
-from tests.gateway.test_linearizability import run
+from tests.gateway.histories import run
 
 pytestmark = pytest.mark.xdist_group("firestore")
 

@@ -14,7 +14,7 @@ from everstep.stores import open_store
 from tests.adapters.supabase.standins import PostgREST, token
 from tests.adapters.supabase.test_rpc import Kept
 from tests.gateway.agreement import agree, wanted
-from tests.gateway.test_linearizability import run
+from tests.gateway.histories import run
 
 HISTORIES = int(os.environ.get("EVERSTEP_HISTORIES", "12"))
 

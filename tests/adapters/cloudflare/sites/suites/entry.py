@@ -26,6 +26,8 @@ from everstep.testing.conformance.handlers import Work
 from everstep.testing.conformance.rows import commit
 from everstep_cloudflare.objects import IndexObject, Options, RunObject, client_of
 from everstep_cloudflare.platform import EnvBindings, ObjectStorage
+from tests.gateway import agreement
+from tests.gateway.histories import histories
 
 MARK = "\n"
 
@@ -228,6 +230,7 @@ class HandlerRig(Rig):
 class Suite:
     env: Any
     name: str
+    query: dict[str, str]
 
     def realm(self, app: App, *, unsteady: bool = False, **changes: Any) -> Realm:
         realm = Realm(self.name, app, Clock(unsteady), **changes)
@@ -243,6 +246,17 @@ class Stores(Suite, StoreSuite):
         """A part of what `test_quick` runs to the end: a round asks six objects."""
         done = await compare(MemoryStore(), await self.open(), random.Random(11), most_rounds=150)
         assert done.signatures > 60
+
+    async def every_answer_agrees_with_the_oracle(self) -> str:
+        """Returns the statuses met."""
+        asked = {name: int(self.query[name]) for name in ("requests", "seed")}
+        met = await agreement.compare(await self.open(), queue=False, **asked)
+        return " ".join(sorted({str(status) for _, status in met}))
+
+    async def histories_are_linearizable(self) -> str:
+        """Returns how many operations overlapped."""
+        asked = {name: int(self.query[name]) for name in ("count", "seed")}
+        return str(await histories(await self.open(), queue=False, **asked))
 
 
 class Wakers(Suite, WakerSuite):
@@ -279,13 +293,13 @@ class Default(WorkerEntrypoint):
             return Response("{}")
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         suite: Any = SUITES[query["suite"]]()
-        suite.env, suite.name = self.env, f"r{len(NAMES)}"
+        suite.env, suite.name, suite.query = self.env, f"r{len(NAMES)}", query
         NAMES.append(f"{query['suite']}.{query['test']}")
         test = getattr(suite, query["test"])
         scenario = getattr(test, "scenario", None)
         try:
             async with asyncio.timeout(60):
-                await (scenario(suite) if scenario is not None else test())
+                said = await (scenario(suite) if scenario is not None else test())
         except BaseException:
             return Response(traceback.format_exc(), status=500)
-        return Response("passed")
+        return Response("passed" if said is None else said)
