@@ -43,6 +43,8 @@ soak: setup ## the same for an hour, and the gateway: agreement, histories, fuzz
 		$(RUN) -m pytest -o faulthandler_timeout=0 tests/gateway $(ARGS)
 	EVERSTEP_PG_ROWS=1000000 EVERSTEP_DIFFERENTIAL_ROUNDS=1000000 EVERSTEP_DIFFERENTIAL_QUIET=3000 \
 		$(RUN) -m pytest tests/adapters/supabase/test_plans.py tests/adapters/supabase/test_store.py $(ARGS)
+	EVERSTEP_PG_VERSIONS=all EVERSTEP_DIFFERENTIAL_ROUNDS=20000 EVERSTEP_DIFFERENTIAL_QUIET=400 \
+		$(RUN) -m pytest tests/adapters/supabase/test_versions.py $(ARGS)
 	$(MAKE) simulate SECONDS=3600
 
 bench: setup ## measure, and compare with the last committed run (bench/results.json)
