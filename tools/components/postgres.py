@@ -246,7 +246,8 @@ def _reachable(binaries: Path) -> Path:
     resolved = binaries.resolve()
     if all(one.stat().st_mode & stat.S_IXOTH for one in resolved.parents):
         return binaries
-    package = resolved.parents[2]  # with the libraries that lie beside it
+    # With the libraries that lie beside it, and Debian's data beside those.
+    package = resolved.parents[4 if resolved.parts[-4:-2] == ("lib", "postgresql") else 2]
     copy = Path(tempfile.gettempdir(), f"everstep-postgres-{package.name}")
     if not copy.exists():
         made = Path(tempfile.mkdtemp(prefix="everstep-postgres-"))
