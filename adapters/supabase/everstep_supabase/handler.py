@@ -224,6 +224,8 @@ def _auth_of_environment() -> Auth:
 
 def supabase_auth(**options: Any) -> Auth:
     """Supabase's tokens as the `auth` of the HTTP API; `verify_token` documents the options."""
+    from everstep.http.problems import Problem  # starlette comes with it
+
     check = verify_token(**options)
 
     async def allowed(request: Any) -> bool:
@@ -236,6 +238,8 @@ def supabase_auth(**options: Any) -> Auth:
         except NotAllowed as error:
             if error.status == 403:
                 raise PermissionError(str(error)) from None
+            if error.status == 503:
+                raise Problem(503, str(error), headers={"retry-after": "5"}) from None
             return False
         return True
 
