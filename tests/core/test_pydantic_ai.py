@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.components import requires_component
+from tests.core.endpoint_support import completion, served
 
 requires_component("pydantic_ai", hint="pip install 'everstep[pydantic-ai]'")
 
@@ -146,6 +147,44 @@ def test_outside_of_a_simulation_tools_may_block_and_output_may_have_a_type(tmp_
         return found
 
     assert asyncio.run(story()) == Weather(city="Basel", degrees="20")
+
+
+def test_a_vendors_client_asks_over_http_and_a_replay_asks_nothing(tmp_path: Path) -> None:
+    requires_component("openai", hint="pip install 'everstep[openai]'")
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    local = App("remote")
+    tides: Agent[None, str] = Agent(name="tides")
+
+    @tides.tool_plain
+    def moon() -> str:
+        happen("tool moon")
+        return "full"
+
+    with served((200, completion(CALLS_MOON)), (200, completion({"content": "High."}))) as endpoint:
+        model = OpenAIChatModel("m", provider=OpenAIProvider(base_url=f"{endpoint.url}/v1", api_key="k"))
+
+        @local.workflow
+        async def ask_about(ctx: Context, question: str) -> str:
+            return (await run(ctx, tides, question, model=model)).output
+
+        async def story() -> list[str]:
+            answers = []
+            for _ in range(2):
+                async with Runtime(local, f"sqlite:///{tmp_path / 'db'}") as runtime:
+                    handle = await runtime.run(ask_about, "How is the tide?", id="t")
+                    answers.append(await handle.result(timeout=0))
+            return answers
+
+        assert asyncio.run(story()) == ["High.", "High."]
+
+    assert [path for path, _, _ in endpoint.requests] == ["/v1/chat/completions"] * 2
+    assert endpoint.requests[1][1]["messages"][-1] == {"role": "tool", "tool_call_id": "c1", "content": "full"}
+    assert counts == {"tool moon": 1}
+
+
+CALLS_MOON = {"tool_calls": [{"id": "c1", "type": "function", "function": {"name": "moon", "arguments": "{}"}}]}
 
 
 def test_an_agent_without_a_model_says_so() -> None:
