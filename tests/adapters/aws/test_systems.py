@@ -1,5 +1,6 @@
-"""Systems 3 and 46 on AWS: the countdown of the template, and research that splits itself, through the function's own
-handler on DynamoDB Local and the queue, with the process killed at writes of every kind.
+"""Systems 3, 32, 39 and 46 on AWS: the countdown of the template, a batch of five megabytes, encrypted payments, and
+research that splits itself, through the function's own handler on DynamoDB Local and the queue, with the process killed
+at writes of every kind.
 
 A killed process is an instance whose calls never come back: what it had under way ends there, the message it held comes
 again after its visibility timeout, and a new instance with a cold cache takes it.
@@ -16,19 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto import mock_aws
 
-from everstep import App, Client, Runtime
+from everstep import App, Client, Codec, Runtime
 from everstep.views import TreeView
-from everstep_aws import handler
-from everstep_aws.calls import Answer, Caller
+from everstep_aws import S3Blobs, handler
+from everstep_aws.calls import Answer, Caller, make_client
 from everstep_aws.store import DynamoStore
+from tests.systems import test_32_batch as system_32
+from tests.systems import test_39_encryption as system_39
 from tests.systems.scaffold import World
 from tests.systems.test_03_countdown import WANTED, countdown, outside
 from tests.systems.test_46_deep_research import ANSWER, CALLS, NODES
 from tests.systems.test_46_deep_research import app as researcher
 
 from .cloud import QUEUE_ARN, Cloud, LambdaContext, Message
-from .emulators import dynamodb, local_store
+from .emulators import REGION, Inline, dynamodb, local_store
 from .faults import no_pause
 
 pytestmark = pytest.mark.xdist_group("dynamodb-local")
@@ -105,10 +109,14 @@ class Rig:
         while started is None:
             started = await self._invoke({"workflow": workflow, "args": list(args), "id": id})
         assert started == {"id": id}
-        await self.cloud.run(self.cloud.clock.now() + 600_000, self._deliver)
+        await self.wait()
         assert self.cloud.dead == []
         assert self.cloud.queue == {}, "nothing goes round for ever"
         return await self.outside.tree(id)
+
+    async def wait(self) -> None:
+        """Ten minutes."""
+        await self.cloud.run(self.cloud.clock.now() + 600_000, self._deliver)
 
     async def _deliver(self, message: Message) -> bool:
         return bool(await self._invoke({"Records": [message.record(QUEUE_ARN)]}) == {"batchItemFailures": []})
@@ -202,5 +210,60 @@ def test_the_countdowns_journal_is_the_embedded_one_though_killed_at_writes(step
             posted = [one["text"] for one in world.effects("post")]
             assert list(dict.fromkeys(posted)) == WANTED, f"killed at {point}"
             assert len(posted) <= len(WANTED) + 1, f"killed at {point}: what was under way, and no other"
+
+    asyncio.run(scenario())
+
+
+@BOTH
+@pytest.mark.parametrize("dies_at", [0, 4, 9, 14])
+def test_five_megabytes_of_records_are_imported_once(steps: int | None, dies_at: int) -> None:
+    """System 32: an item of DynamoDB holds 400 KB, so that they are in a bucket, and the item says where."""
+
+    async def scenario() -> None:
+        bucket = make_client("s3", region=REGION)
+        bucket.create_bucket(Bucket="payloads")
+        blobs = S3Blobs("payloads", caller=Inline(lambda: bucket, "the bucket"))
+        app = App("batch", codec=Codec(blobs=blobs, limit=180_000))
+        app.step(system_32.load)
+        app.workflow(name="import_rows")(system_32.import_rows.fn)
+        world = app.provide(World())
+        rig = Rig(app, steps, dies_at)
+        try:
+            await rig.outside.start("import_rows", system_32.records(text=system_32.LARGE), id="r")
+            await rig.wait()
+            assert await rig.outside.handle("r").result(0) == system_32.RESULT
+        finally:
+            await rig.close()
+        assert rig.deaths == (dies_at > 0)
+        assert list(dict.fromkeys(world.order())) == system_32.BATCHES
+        assert len(world.order()) <= len(system_32.BATCHES) + rig.deaths
+        assert sum(one["Size"] for one in bucket.list_objects_v2(Bucket="payloads")["Contents"]) > 5_000_000
+
+    with mock_aws():
+        asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_nothing_of_a_customer_can_be_read_in_the_table(sealed: bool) -> None:
+    """System 39."""
+
+    async def scenario() -> None:
+        app = system_39.shop(Codec(encryptor=system_39.aes()) if sealed else Codec())
+        app.provide(World(script={"validate": ["fail"]}))
+        rig = Rig(app, None)
+        try:
+            await rig.outside.start("pay", system_39.CARD, system_39.NAME, 4200, id="o1")
+            await rig.wait()
+            await rig.outside.resolve("o1.4", system_39.SECRET)
+            await rig.wait()
+            assert await rig.outside.handle("o1").result(0) == system_39.RESULT
+            store = rig.outside.store
+            assert isinstance(store, DynamoStore)
+            items = dynamodb().scan(TableName=store.table)["Items"]
+        finally:
+            await rig.close()
+        assert len(items) > 5
+        found = system_39.in_clear(items)
+        assert found == [] if sealed else len(found) > 3, "the dump would show it"
 
     asyncio.run(scenario())
