@@ -187,12 +187,12 @@ class Function:
     async def _wake(self, host: Host, waker: SqsWaker, event: Event, context: Any) -> None:
         wake = wake_from_json(event.data if isinstance(event.data, str) else json.dumps(event.data))
         received, sent = (int(event.attributes.get(name, 1)) for name in ("ApproximateReceiveCount", "attempt"))
-        attempt = received + sent - 1
+        attempt, key = received + sent - 1, event.attributes.get("key", event.id)
         answer = await host.deliver(
-            wake, held=True, key=event.id, attempt=attempt, remaining=context.get_remaining_time_in_millis
+            wake, held=True, key=key, attempt=attempt, remaining=context.get_remaining_time_in_millis
         )
         if isinstance(answer, Retry):
-            await waker.again(wake, answer.at, attempt + 1)
+            await waker.again(wake, answer.at, attempt + 1, key, host.driver.lease)
 
     async def _dispatch(self, host: Host, event: Event) -> list[str]:
         return await (self._start(event) if self._start is not None else host.dispatch(event))

@@ -4,7 +4,9 @@ Theory. A schedule fires within the minute it names, and perhaps a while later; 
 puts its message into the queue, and whoever gets it too early sends another one with the delay that is left: the driver
 answers `Retry(at)` for a message before its time, and the handler turns that into `again`. What neither reaches hops:
 a schedule lies at most a year ahead, and the delivery it makes arms the next one. A message that is sent again is a new
-one that says how often it came, so that the queue's own count of receives counts deaths alone (rule W9).
+one that says how often it came, so that the queue's own count of receives counts deaths alone (rule W9), and which
+message it stands for: whoever lives on that one must not be taken for somebody else, or nothing would come at his
+lease's end (rule W6).
 
 Armed is durable: SQS and Scheduler have it when they answer. A message cannot be taken back, and costs less to be let
 come; a schedule can, by its name, which is the token. A name is used once (deleted schedules and their successors are
@@ -100,14 +102,19 @@ class SqsWaker:
         """Deliver now. Raises WakerError."""
         await self._message(wake, 0)
 
-    async def again(self, wake: Wake, at: int, attempt: int) -> None:
+    async def again(self, wake: Wake, at: int, attempt: int, key: str = "", lease: int = 0) -> None:
         """A delivery that is to come once more at `at` (milliseconds), as its delivery number `attempt`.
+
+        Args:
+            key: identifies the message to those who live on it, and the one that is sent in its place.
+            lease: what lies within so many milliseconds may stand for the end of a lease, and must bear the key: a
+                schedule cannot, so that it hops.
 
         Raises WakerError.
         """
         seconds = self._seconds_until(at)
-        if seconds <= LONGEST_DELAY or self.role is None:
-            await self._message(wake, min(seconds, LONGEST_DELAY), attempt)
+        if seconds <= max(LONGEST_DELAY, lease // 1000) or self.role is None:
+            await self._message(wake, min(seconds, LONGEST_DELAY), {"attempt": str(attempt), "key": key})
         else:
             await self._schedule(wake, at, seconds)
 
@@ -118,14 +125,15 @@ class SqsWaker:
     def _seconds_until(self, at: int) -> int:
         return max(0, -(-(at - self._clock.now()) // 1000))
 
-    async def _message(self, wake: Wake, delay: int, attempt: int = 1) -> None:
-        counted = {"attempt": {"DataType": "Number", "StringValue": str(attempt)}} if attempt > 1 else {}
+    async def _message(self, wake: Wake, delay: int, attributes: Mapping[str, str] | None = None) -> None:
         await self._sqs(
             "send_message",
             QueueUrl=self.queue,
             MessageBody=wake_to_json(wake),
             DelaySeconds=delay,
-            MessageAttributes=counted,
+            MessageAttributes={
+                name: {"DataType": "String", "StringValue": value} for name, value in (attributes or {}).items() if value
+            },
         )
 
     async def _schedule(self, wake: Wake, at: int, seconds: int) -> str:

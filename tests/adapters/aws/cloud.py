@@ -89,6 +89,8 @@ class Cloud:
         self.requests: list[str] = []
         self.max_receives = max_receives
         self.visibility = visibility
+        self.late = 59_000
+        """By how many milliseconds a schedule comes late: it is precise to the minute."""
         self._ids = count(1)
         _here[:] = [self]
 
@@ -179,8 +181,7 @@ class Cloud:
         target = body["Target"]
         assert (target["Arn"], target["RoleArn"]) == (QUEUE_ARN, ROLE)
         at = round(datetime.fromisoformat(found[1] + "+00:00").timestamp() * 1000)
-        # It fires within the minute it names: as late as that here.
-        self.schedules[name] = (at - at % 60_000 + 59_000, target)
+        self.schedules[name] = (at + self.late, target)
         return 200, {"ScheduleArn": f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/{name}"}
 
 

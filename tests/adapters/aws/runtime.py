@@ -83,6 +83,7 @@ class LiveCloud(Cloud):
     def __init__(self, *, visibility: int, max_receives: int = 8) -> None:
         super().__init__(visibility=visibility, max_receives=max_receives)
         self.clock: Any = SystemClock()
+        self.late = 500
         self.lock = threading.Condition()
         self.server = serve(self._routes)
         self.url = f"http://127.0.0.1:{self.server.server_port}"

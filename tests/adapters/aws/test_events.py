@@ -322,6 +322,41 @@ def _by(shop: Shop) -> Any:
     return invoke
 
 
+@pytest.mark.parametrize("timeout", [4_000, 900_000])
+def test_a_message_that_comes_back_while_its_holder_may_live_stands_for_the_end_of_his_lease(timeout: int) -> None:
+    """Whenever it comes, and however often it had to be sent again: at the lease's end somebody must come (W6)."""
+    shop = Shop()
+    shop.cloud.visibility = 2_000
+    lived = []
+
+    @shop.app.step
+    def once() -> str:
+        lived.append(shop.cloud.clock.now())
+        shop.store.away = ("m",) if len(lived) == 1 else ()
+        return "done"
+
+    @shop.app.workflow
+    async def mortal(ctx: Context) -> str:
+        return await ctx.run(once)
+
+    async def invoke(message: Message) -> bool:
+        answer = await shop.function.answer({"Records": [message.record(QUEUE_ARN)]}, LambdaContext(timeout))
+        shop.store.away = ()
+        for sent in shop.cloud.queue.values():
+            sent.visible_at -= 700  # the queue's clock and the function's may differ
+        return bool(answer == {"batchItemFailures": []})
+
+    async def scenario() -> None:
+        handle = await shop.client.start(mortal, id="m")
+        await shop.cloud.run(shop.cloud.clock.now() + timeout + 5_000, invoke)
+        assert await handle.result(0) == "done"
+        assert lived[1] - lived[0] >= timeout
+        assert not shop.cloud.queue
+        assert not shop.cloud.schedules
+
+    asyncio.run(scenario())
+
+
 def test_a_dead_letter_halts_its_run_in_sight_and_continue_sets_it_going_again() -> None:
     """Rule W9: an import error never reaches the acquire; the consumer imports no user code."""
     shop = Shop()

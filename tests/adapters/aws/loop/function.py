@@ -1,19 +1,22 @@
 """The function of the loop tests: workflows of every shape, and a process that can be killed at any call it makes.
 
-`DEATHS` names a folder. A run whose id has a file there dies at the call that the file counts down to: each call that
-an invocation makes on behalf of anything counts, before it is made and after it was answered.
+Where `DEATHS` names a folder, the process is killed on behalf of a run at the call its number says: the one that works
+for `k12` at the twelfth call that was made for `k12`, in whatever process. A call counts twice: before it is made, and
+after it was answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
 
 import everstep_aws
@@ -23,6 +26,7 @@ from everstep_aws.calls import Caller
 
 app = App("loop", max_deaths=int(os.environ.get("MAX_DEATHS", "5")))
 DEATHS = os.environ.get("DEATHS")
+working_for = ""
 SHORT = float(os.environ.get("SHORT_DELAYS", "0"))
 if space := os.environ.get("ADDRESS_SPACE"):
     resource.setrlimit(resource.RLIMIT_AS, (int(space) << 20, int(space) << 20))
@@ -31,25 +35,38 @@ if SHORT:
     waker.EARLY = 1
 
 
-def point() -> None:
-    """One more point at which this process may die; the file's size counts them over all processes."""
-    assert DEATHS is not None
-    for name in os.listdir(DEATHS):
-        if name.startswith("count"):
-            with open(f"{DEATHS}/{name}", "ab") as file:
-                file.write(b".")
-                reached = file.tell()
-            if reached == int(name.removeprefix("count-")):
-                os.kill(os.getpid(), signal.SIGKILL)
+def root_of(event: Any) -> str:
+    """The root of the run that an event is about: a wake-up, a start, a settlement; nothing where it is about none."""
+    match event:
+        case {"Records": [{"body": str(body)}]} | {"rawPath": "/workflows/everything", "body": str(body)}:
+            id = json.loads(body)["id"]
+        case {"rawPath": str(path)}:
+            id = path.removeprefix("/promises/").partition("/")[0]
+        case _:
+            id = event.get("id", "")
+    return str(id).partition(".")[0]
+
+
+def point(root: str, what: str) -> None:
+    """One more point at which this process may die; a file of the run counts them over all processes."""
+    if not root:
+        return
+    with open(f"{DEATHS}/{root}", "ab", buffering=0) as file:
+        file.write(b".")
+        reached = file.tell()
+    if reached == int(root.strip(ascii_letters) or 0):
+        Path(f"{DEATHS}/{root}.died").write_text(what)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if DEATHS:
     original = Caller._run
 
-    async def run(self: Caller, call: Callable[[], Any]) -> Mapping[str, Any]:
-        point()
+    async def run(self: Caller, call: Any) -> Mapping[str, Any]:
+        root, what = working_for, call.func.__name__
+        point(root, f"before {what}")
         answer = await original(self, call)
-        point()
+        point(root, f"after {what}")
         return answer
 
     Caller._run = run  # type: ignore[method-assign]
@@ -129,13 +146,20 @@ def die(how: str) -> None:
 
 @app.workflow
 async def everything(ctx: Context, pause: float) -> list[Any]:
-    """A step, a sleep, a child and a promise, two of them at once: every kind of call there is."""
+    """A step, then a child, a sleep and a promise at once, then a sleep alone: every kind of call there is."""
     first = await ctx.run(note, "first")
-    child = ctx.rpc(one, 7)
-    nap = ctx.sleep(pause)
-    values = await asyncio.gather(child, nap)
-    return [first, values[0], await ctx.run(note, "last")]
+    child, nap = ctx.rpc(one, 7), ctx.sleep(pause)
+    values = await asyncio.gather(child, nap, ctx.promise(timeout=timedelta(days=1)))
+    last = await ctx.run(note, "last")
+    await ctx.sleep(pause)
+    return [first, values[0], values[2], last]
 
 
 steps = os.environ.get("STEPS")
-handler = everstep_aws.handler(app, steps_per_invocation=int(steps) if steps else None)
+durable = everstep_aws.handler(app, steps_per_invocation=int(steps) if steps else None)
+
+
+def handler(event: Any, context: Any) -> Any:
+    global working_for
+    working_for = root_of(event)
+    return durable(event, context)
