@@ -139,6 +139,11 @@ def resident(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
+def trace_header() -> str:
+    """Of a new trace that X-Ray has decided to keep."""
+    return f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Parent={uuid.uuid4().hex[:16]};Sampled=1"
+
+
 class Sandbox:
     """One process of the real runtime client."""
 
@@ -181,7 +186,7 @@ class Sandbox:
                     "Lambda-Runtime-Aws-Request-Id": self._current,
                     "Lambda-Runtime-Deadline-Ms": str(int(deadline * 1000)),
                     "Lambda-Runtime-Invoked-Function-Arn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f",
-                    "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Sampled=0",
+                    "Lambda-Runtime-Trace-Id": trace_header(),
                 }, event  # fmt: skip
             case ["init", "error"]:
                 self._done.put(Outcome("init", json.loads(body)))

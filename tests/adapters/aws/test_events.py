@@ -459,6 +459,7 @@ def _call(shop: Shop, method: str, path: str, body: Any = None, **headers: str) 
     del event["requestContext"]["authorizer"]
     event["headers"] |= {"content-type": "application/json", **headers}
     event["body"] = base64.b64encode(json.dumps(body).encode() if body is not None else b"").decode()
+    event["isBase64Encoded"] = True  # as it does what is neither JSON nor text
     answer = shop.invoke(event)
     return answer["statusCode"], answer["body"]
 

@@ -20,6 +20,7 @@ from moto import mock_aws
 from everstep import App, Context, current_step
 from everstep.client import Client
 from everstep.codec import Codec
+from everstep.promise import TaskState
 from everstep_aws import S3Blobs, handler
 from everstep_aws.calls import make_client
 from everstep_aws.deadletters import DeadLetters
@@ -88,16 +89,54 @@ def actions(role: str) -> set[str]:
     }
 
 
+def resources(statement: dict[str, Any]) -> list[Any]:
+    named = statement["Resource"]
+    return named if isinstance(named, list) else [named]
+
+
 @pytest.mark.parametrize("role", ["FunctionRole", "DeadLettersRole", "SchedulerRole"])
-def test_policies_name_actions_and_resources(role: str) -> None:
+def test_policies_name_actions_and_resources_of_the_stack(role: str) -> None:
+    made = template(TEMPLATES[0])
+    known = {*made["Resources"], *made["Parameters"], "AWS::Partition", "AWS::Region", "AWS::AccountId"}
     for statement in statements(role):
+        assert set(statement) <= {"Effect", "Action", "Resource", "Condition"}
         assert statement["Effect"] == "Allow"
-        assert not any("*" in action for action in statement["Action"])
-        for resource in statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]:
-            assert set(resource) <= {"GetAtt", "Sub"}, "a resource of this stack"
-            text = str(next(iter(resource.values())))
-            # Schedules and objects are named at run time: a wildcard stands for their names alone, below our prefix.
-            assert "*" not in text or re.search(r"(/everstep-\*|/everstep/\*)$", text), text
+        assert "*" not in str(statement["Action"])
+        assert "*" not in str(statement.get("Condition", ""))
+        for resource in resources(statement):
+            ((kind, text),) = resource.items()
+            assert kind in ("GetAtt", "Sub")
+            named = [text] if kind == "GetAtt" else re.findall(r"\$\{([^}]+)\}", text)
+            assert named
+            assert {name.partition(".")[0] for name in named} <= known, text
+
+
+AT_RUN_TIME = {
+    (
+        ("scheduler:CreateSchedule", "scheduler:DeleteSchedule"),
+        "arn:${AWS::Partition}:scheduler:${AWS::Region}:${AWS::AccountId}:schedule/${Schedules}/everstep-*",
+    ),
+    (
+        ("s3:DeleteObject", "s3:GetObject", "s3:PutObject"),
+        "arn:${AWS::Partition}:s3:::${PayloadBucket}/everstep/*",
+    ),
+}
+
+
+def test_a_wildcard_stands_for_the_end_of_a_name_that_is_made_at_run_time_and_for_nothing_else() -> None:
+    """IAM has nothing else for them: both services take such names in the ARN alone (the template's README)."""
+    made = template(TEMPLATES[0])
+    found = {
+        (tuple(statement["Action"]), str(text))
+        for role, resource in made["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Role"
+        for statement in statements(role)
+        for text in (next(iter(resource.values())) for resource in resources(statement))
+        if "*" in str(text)
+    }
+    assert found == AT_RUN_TIME
+    assert made["Resources"]["Schedules"]["Type"] == "AWS::Scheduler::ScheduleGroup", "of this stack, as what is in it"
+    assert "*" not in str([made["Resources"][name] for name in made["Resources"] if not name.endswith("Role")])
 
 
 class Seen:
@@ -189,29 +228,40 @@ def test_the_function_calls_what_its_policy_allows_and_nothing_is_allowed_that_i
 
 
 @pytest.mark.usefixtures("mocked")
-def test_the_dead_letter_consumer_calls_what_its_policy_allows() -> None:
+def test_the_dead_letter_consumer_calls_what_its_policy_allows_and_nothing_more_is_allowed() -> None:
     seen, cloud, app = Seen(), Cloud(), App("dead")
 
     @app.workflow
-    async def waits(ctx: Context) -> Any:
+    async def waits(ctx: Context, seconds: float, text: str = "") -> Any:
+        await ctx.sleep(seconds)
         return await ctx.promise()
 
     dynamodb = seen.watch(make_client("dynamodb", region=REGION))
     store = DynamoStore(new_table(mocked_dynamodb()), caller=Inline(lambda: dynamodb, "the table", pause=no_pause))
     client = Client(store, cloud.waker(), app=app, clock=cloud.clock)
+    for caller in (client.waker._sqs, client.waker._scheduler):
+        seen.watch(caller.client)
+    function = handler(app, client=client)
+
+    async def deliver(message: Message) -> bool:
+        return bool(await function.answer({"Records": [message.record(QUEUE_ARN)]}, LambdaContext()))
 
     async def story() -> None:
-        await client.start(waits, id="w")
-        await client.start(waits, id="limited", timeout=86_400)
-        seen.actions.clear()
+        await client.start(waits, 7200, "x" * 2000, id="sleeps")
+        await client.start(waits, 0, id="waits")
+        await cloud.run(cloud.clock.now() + 10_000, deliver)
+        await client.start(waits, 0, id="near", timeout=600)
+        await client.start(waits, 0, id="far", timeout=86_400)
         dead = DeadLetters(Client(store, client.waker, clock=cloud.clock))
-        for id in ("w", "limited"):
-            record = Message("m", f'{{"id":"{id}","version":0}}', {}, 0).record(QUEUE_ARN)
+        seen.actions.clear()
+        for id in ("sleeps", "waits", "near", "far", "nobody"):
+            record = Message("m", f'{{"id":"{id}","version":1}}', {}, 0).record(QUEUE_ARN)
             assert await dead.answer({"Records": [record]}, LambdaContext()) == {"batchItemFailures": []}
+        assert seen.actions == actions("DeadLettersRole") - BY_LAMBDA - BY_SCHEDULER
+        for id in ("sleeps", "waits", "near", "far"):
+            assert (await client.get(id)).task == TaskState.HALTED.value
 
     asyncio.run(story())
-    assert seen.actions <= actions("DeadLettersRole")
-    assert {"dynamodb:GetItem", "dynamodb:PutItem"} <= seen.actions
 
 
 # The tools.
