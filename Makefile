@@ -41,6 +41,7 @@ simulate: setup ## seeded histories with faults: SECONDS=120, or COUNT=100000
 soak: setup ## the same for an hour, and the gateway: agreement, histories, fuzzing, memory under traffic
 	EVERSTEP_AGREEMENT_REQUESTS=100000 EVERSTEP_HISTORIES=2000 EVERSTEP_SCHEMATHESIS_EXAMPLES=500 EVERSTEP_SOAK_SECONDS=600 \
 		$(RUN) -m pytest -o faulthandler_timeout=0 tests/gateway $(ARGS)
+	EVERSTEP_SOAK=1 $(RUN) -m pytest -o faulthandler_timeout=0 tests/adapters/aws $(ARGS)
 	EVERSTEP_PG_ROWS=1000000 EVERSTEP_DIFFERENTIAL_ROUNDS=1000000 EVERSTEP_DIFFERENTIAL_QUIET=3000 \
 		$(RUN) -m pytest tests/adapters/supabase/test_plans.py tests/adapters/supabase/test_store.py $(ARGS)
 	EVERSTEP_PG_VERSIONS=all EVERSTEP_DIFFERENTIAL_ROUNDS=20000 EVERSTEP_DIFFERENTIAL_QUIET=400 \

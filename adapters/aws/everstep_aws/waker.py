@@ -132,7 +132,9 @@ class SqsWaker:
             MessageBody=wake_to_json(wake),
             DelaySeconds=delay,
             MessageAttributes={
-                name: {"DataType": "String", "StringValue": value} for name, value in (attributes or {}).items() if value
+                name: {"DataType": "String", "StringValue": value}
+                for name, value in (attributes or {}).items()
+                if value
             },
         )
 
