@@ -30,7 +30,7 @@ from tools.components import ministack, sam
 
 from .emulators import CREDENTIALS, REGION, answers, free_port, until
 
-pytestmark = pytest.mark.xdist_group("aws-loops")
+pytestmark = pytest.mark.xdist_group("ministack")
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "token-of-the-test"
