@@ -22,9 +22,10 @@ import everstep
 PACKAGES = ("workers-runtime-sdk>=1.9", "starlette>=0.40", "cronsim>=2.6")
 """Pure Python all of them, with what they need themselves."""
 LEFT_OUT = (
-    *("_templates", "cli", "mcp", "testing", "wakers", "models"),
+    *("_templates", "cli", "mcp", "testing", "wakers"),
     *("stores/sqlite.py", "stores/sqlite_file.py", "stores/sqlite_find.py", "stores/liveness.py", "stores/counted.py"),
     *("local.py", "background.py", "sync.py", "scripts.py", "pull.py", "supervise.py", "transitions.py"),
+    "models/pydantic_ai.py",
     *("staticcheck.py", "staticrules.py", "staticsource.py"),
 )
 """Parts of `everstep` that no Worker uses."""

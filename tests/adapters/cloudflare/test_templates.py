@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import io
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from everstep.cli.new import templates
 from everstep_cloudflare.vendor import LEFT_OUT, PACKAGES, narrow, vendor, without_words
 from tests.components import requires_component
 from tests.templates_by_path import made
@@ -139,6 +141,7 @@ def test_what_is_vendored_is_what_a_worker_can_import(tmp_path: Path) -> None:
     # What users name, found by `__getattr__`, is theirs to import.
     named = {f"everstep.{one}" for one in everstep._LAZY.values()}
     named |= {f"everstep.http.{one}" for one in everstep.http._HOME.values()}
+    named |= {name for name in paths if name.startswith("everstep.models")}
     left, reached, missing, refused = [*named, "everstep_cloudflare"], set[str](), set[str](), set[str]()
     while left:
         name = left.pop()
@@ -155,6 +158,25 @@ def test_what_is_vendored_is_what_a_worker_can_import(tmp_path: Path) -> None:
     # Of what is left out these alone are ever asked for: to run without a platform.
     embedded = ("background", "local", "stores.sqlite", "sync", "wakers.local")
     assert sorted(refused) == [f"everstep.{one}" for one in embedded]
+
+
+@pytest.mark.parametrize("name", [name for name, one in templates().items() if "cloudflare" in one.platforms])
+def test_what_a_template_imports_of_everstep_is_vendored(name: str, tmp_path: Path) -> None:
+    vendor(tmp_path / "python_modules", ())
+    mine = made(name, tmp_path / "mine", "cloudflare")
+    for path in [*mine.glob("*.py"), *mine.glob("cloudflare/src/*.py")]:
+        for one in imported(path.stem, path):
+            if one.partition(".")[0] in ("everstep", "everstep_cloudflare"):
+                place = tmp_path / "python_modules" / one.replace(".", "/")
+                assert place.is_dir() or place.with_suffix(".py").is_file() or not _is_a_module(one), one
+
+
+def _is_a_module(name: str) -> bool:
+    """`from everstep import App` names what is none."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def test_words_leave_and_statements_stay_where_they_are() -> None:
