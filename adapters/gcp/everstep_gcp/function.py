@@ -28,7 +28,7 @@ from .events import event_of, is_cloud_event
 from .logs import run, trace, trace_of
 from .serving import LoopThread, wsgi
 from .settings import WAKE_PATH, Settings
-from .waker import NAME, CloudTasksWaker, attempts_of, wanted_later
+from .waker import CloudTasksWaker, attempts_of, key_of, wanted_later
 
 if TYPE_CHECKING:
     from flask import Request, Response
@@ -155,7 +155,7 @@ class Function:
         host = await self.host()
         client = host.client
         waker = client.waker
-        attempt = attempts_of(headers)
+        attempt, key = attempts_of(headers), key_of(headers)
         now = client.clock.now()
         later = wanted_later(headers, now)
         if later is None:
@@ -163,7 +163,7 @@ class Function:
             answer = await host.deliver(
                 wake,
                 held=True,
-                key=headers.get(NAME, ""),
+                key=key,
                 attempt=attempt,
                 remaining=lambda: round((ends - time.monotonic()) * 1000),
             )
@@ -174,7 +174,7 @@ class Function:
                 return _problem(409, "too early", "this task is to come again")
             later = answer.at
         if isinstance(waker, CloudTasksWaker):
-            await waker.arm(wake, later, attempt=attempt)
+            await waker.arm(wake, later, attempt=attempt, key=key)
         else:
             await waker.arm(wake, later)
         return Reply(200, {"later": later})

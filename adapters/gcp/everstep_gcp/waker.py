@@ -1,8 +1,10 @@
 """Wake-ups as tasks of a Cloud Tasks queue: one HTTP request at its instant, with a signed token.
 
 A task can be scheduled 30 days ahead at most. One that is to come later is scheduled for then, says in a header when it
-is really wanted, and is put into the queue again by whoever receives it. The service chooses the names, for a name of
-our own stays blocked for hours after its task is gone; what it chose is the token by which the task is deleted.
+is really wanted, and is put into the queue again by whoever receives it. A task made in place of another says which: a
+holder who lives on that one must not take it for somebody else's, or nothing would come at the lease's end (rule W6).
+The service chooses the names, for a name of our own stays blocked for hours after its task is gone; what it chose is
+the token by which the task is deleted.
 
 Creating a task twice is harmless, a wake-up being a question and not an order, so it is repeated when the answer is
 lost. The vendor's library is slow to import: it is imported by the first request.
@@ -29,6 +31,8 @@ WANTED = "x-everstep-at"
 """Header of a task: when its wake-up is wanted, in milliseconds."""
 ATTEMPT = "x-everstep-attempt"
 """Header of a task: how many deliveries of the same wake-up came before it."""
+KEY = "x-everstep-key"
+"""Header of a task that was made in place of another: what identifies that one to a holder who lives on it."""
 NAME = "x-cloudtasks-taskname"
 """Header of a delivery: the name that the service gave the task."""
 RETRIES = "x-cloudtasks-taskretrycount"
@@ -97,8 +101,12 @@ class CloudTasksWaker:
             clock=clock,
         )
 
-    async def arm(self, wake: Wake, at: int, *, attempt: int = 0) -> str | None:
-        """Deliver `wake` at `at` (milliseconds); returns the task's name. `attempt` deliveries came before.
+    async def arm(self, wake: Wake, at: int, *, attempt: int = 0, key: str = "") -> str | None:
+        """Deliver `wake` at `at` (milliseconds); returns the task's name.
+
+        Args:
+            attempt: how many deliveries came before.
+            key: of the delivery that this one stands for.
 
         Raises WakerError.
         """
@@ -111,6 +119,8 @@ class CloudTasksWaker:
             at = now + HORIZON
         if attempt:
             headers[ATTEMPT] = str(attempt)
+        if key:
+            headers[KEY] = key
         request = tasks_v2.HttpRequest(
             url=self._target,
             http_method=tasks_v2.HttpMethod.POST,
@@ -204,6 +214,11 @@ def wanted_later(headers: Mapping[str, str], now: int) -> int | None:
     headers are in lower case."""
     text = headers.get(WANTED, "")
     return int(text) if text.isdecimal() and int(text) > now else None
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """What identifies this delivery, and every one that stands for it (rule W6). "" where nothing does."""
+    return headers.get(KEY) or headers.get(NAME, "")
 
 
 def attempts_of(headers: Mapping[str, str]) -> int:

@@ -33,13 +33,16 @@ START = 1_800_000_000.0
 
 
 class QueueClock:
-    """The dispatcher's clock, in milliseconds."""
+    """The dispatcher's clock, in milliseconds; or one that is `behind` it."""
+
+    behind = 0
 
     def __init__(self, dispatcher: Dispatcher | None = None) -> None:
         self.dispatcher = dispatcher
 
     def now(self) -> int:
-        return round(self.dispatcher.now() * 1000) if self.dispatcher is not None else round(START * 1000)
+        at = self.dispatcher.now() if self.dispatcher is not None else START
+        return round(at * 1000) - self.behind
 
 
 async def certificates(keys: Keys) -> tuple[dict[str, str], float]:

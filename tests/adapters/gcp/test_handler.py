@@ -214,6 +214,36 @@ def test_wake_ups_in_time_slow_the_queue_never_and_late_ones_are_put_off(project
     scenario(work, project, test)
 
 
+def test_a_task_made_in_place_of_the_one_that_a_holder_lives_on_stands_for_his_lease(project: str) -> None:
+    """Rule W6: it comes while the function's clock, a little behind, says that the lease is still held."""
+    work = Work()
+    lived: list[int] = []
+    rigs: list[FunctionRig] = []
+
+    @work.app.step
+    def once() -> str:
+        lived.append(rigs[0].clock.now())
+        rigs[0].away = len(lived) == 1
+        return "done"
+
+    @work.app.workflow
+    async def mortal(ctx: Context) -> str:
+        return await ctx.run(once)
+
+    async def test(rig: FunctionRig) -> None:
+        rigs.append(rig)
+        rig.clock.behind = 700
+        await rig.client.start(mortal, id="m")
+        await rig.advance(2)
+        assert len(lived) == 1
+        rig.away = False
+        await rig.advance(60)
+        assert (await rig.client.get("m")).value == "done"
+        assert lived[1] - lived[0] >= 30_000
+
+    scenario(work, project, test)
+
+
 def test_a_wake_up_for_a_commit_that_never_was_is_given_up(project: str) -> None:
     """Rule W2: it comes back for a bounded grace, over however many tasks, and stops slowing nothing down."""
 
