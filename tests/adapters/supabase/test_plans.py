@@ -5,6 +5,7 @@ EVERSTEP_PG_ROWS=1000000 looks at a million records (`make soak`).
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from everstep.ports import Commit, Fence, Guard, Put, Query
-from everstep.promise import Kind
+from everstep.ports import Beside, Claim, Commit, Fence, Guard, Put, Query
+from everstep.promise import TARGET, Kind, Plan, Record, State, Task, TaskState, to_row
 from everstep.testing.conformance.rows import commit, row
 from everstep_supabase import store
-from everstep_supabase.rows import commit_request, find_request, text_of
+from everstep_supabase.rows import COLUMNS, claim_parameters, commit_request, find_request, text_of
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
@@ -40,6 +41,10 @@ def filled(server: Any) -> Iterator[str]:
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute("truncate everstep.rows")
         connection.execute(FILL.replace("%s", str(ROWS)).encode())
+        with connection.cursor() as cursor:
+            names, marks = ", ".join(COLUMNS), ", ".join(["%s"] * len(COLUMNS))
+            sql = f"insert into everstep.rows ({names}) values ({marks})"
+            cursor.executemany(sql.encode(), [to_row(record) for record in (SLEEPER, *AWAITED)])
         connection.execute("vacuum analyze everstep.rows")
     yield server.dsn
     with psycopg.connect(server.dsn, autocommit=True) as connection:
@@ -72,6 +77,26 @@ def plan(connection: Connection, sql: str, parameters: list[Any]) -> str:
     return "\n".join(line for (line,) in lines)
 
 
+KEYS = [f"sleeper.{n}" for n in range(1, 41)]
+SLEEPER = Record(
+    "sleeper",
+    State.PENDING,
+    Kind.ROOT,
+    "sleeper",
+    tags={TARGET: "everstep://shop"},
+    rev=1,
+    task=Task(
+        TaskState.SUSPENDED,
+        3,
+        tree=("any", "sleeper.99", "sleeper.98", ("all", *KEYS)),
+        timers=(("sleeper.99", 2**50),),
+        foreign=(("sleeper.98", "r8"),),
+        planned=Plan(9, ("sleeper.50",)),
+    ),
+)
+AWAITED = [Record(key, State.RESOLVED, Kind.PROMISE, "sleeper", settled_at=5, rev=1) for key in KEYS]
+CLAIM = Claim("everstep://shop", "i1", 60_000, 10**9)
+RESUME = store._RESUME.decode()
 STEP = Put(row("r7.20", state="resolved"), 0)
 CHANGE = Put(row("r7", rev=2, state="resolved", due=5), 1)
 MANY = Commit(
@@ -100,6 +125,9 @@ def single(of: Commit) -> tuple[str, list[Any]]:
         pytest.param(store._BRANCH, ["r7"], id="preload"),
         pytest.param("select * from everstep.branch($1)", ["r7"], id="preload by function"),
         pytest.param(store._LOAD, [["r7", "r8.1", "nobody"]], id="load"),
+        pytest.param(RESUME, [*claim_parameters("r7", CLAIM, None)], id="resume of nothing"),
+        pytest.param(RESUME, [*claim_parameters("sleeper", CLAIM, None)], id="resume"),
+        pytest.param(RESUME, [*claim_parameters("sleeper", CLAIM, Beside(3, tuple(KEYS)))], id="resume, warm"),
         pytest.param(*single(commit(STEP)), id="create"),
         pytest.param(*single(commit(STEP, fence=Fence("r7", 1))), id="step"),
         pytest.param(*single(commit(CHANGE)), id="replace"),
@@ -116,6 +144,12 @@ def single(of: Commit) -> tuple[str, list[Any]]:
 )
 def test_no_request_scans_the_table(connection: Connection, sql: str, parameters: list[Any]) -> None:
     assert scans(connection, sql, parameters) == 0
+
+
+def test_the_resume_looked_at_is_one_that_takes(connection: Connection) -> None:
+    found = connection.execute(RESUME.encode(), [*claim_parameters("sleeper", CLAIM, None)]).fetchall()
+    assert len(json.loads(found[0][0])) == len(KEYS)
+    assert len(found) == 1 + len(KEYS) + 1  # with the one in another origin
 
 
 def test_due_preload_and_step_use_the_index_meant_for_them(connection: Connection) -> None:
