@@ -29,6 +29,9 @@ from everstep.errors import (
 )
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+_USES = 2
+"""How often a connection sends a statement before it prepares it: a round trip of its own, which a function that lives
+for one invocation never gets back."""
 CONNECT_TIMEOUT = 10
 """Seconds until a server that does not answer counts as away."""
 
@@ -120,7 +123,7 @@ class Pool:
                 self.options.dsn,
                 autocommit=True,
                 connect_timeout=CONNECT_TIMEOUT,
-                prepare_threshold=0 if self.options.prepare else None,
+                prepare_threshold=_USES if self.options.prepare else None,
             )
         except psycopg.Error as error:
             raise trouble(error, self.options.name, connecting=True) from error
