@@ -115,6 +115,25 @@ def test_a_tab_works_and_goes_on_after_a_refresh(browser: Chrome, server: Dev, p
     assert severe == []
 
 
+def test_a_countdown_in_a_tab_tells_each_number_once_across_a_refresh(browser: Chrome, server: Dev, page: str) -> None:
+    """System 3, the shape that is a browser."""
+    browser.get(f"{page}/empty.html")
+    browser.execute_script("localStorage.clear()")
+    open_tab(browser, server, page, "t4")
+    create(server, "tab-countdown", "countdown", 5, 400)
+
+    def recorded(_: object) -> bool:
+        """The second notification; the first is `:0` and its pause `:1`."""
+        status, found = request(server, "/promises/tab-countdown:2", ADMIN)
+        return bool(status == 200 and found["state"] == "resolved")
+
+    WebDriverWait(browser, 30, 0.02).until(recorded)
+    browser.refresh()
+
+    assert request(server, "/promises/tab-countdown?wait=40", ADMIN)[1]["value"] == "counted down from 5"
+    assert ran(browser) == ["5", "4", "3", "2", "1", "Done"]
+
+
 def test_two_tabs_take_each_task_once(browser: Chrome, server: Dev, page: str) -> None:
     open_tab(browser, server, page, "t2")
     browser.switch_to.new_window("tab")

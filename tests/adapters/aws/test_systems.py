@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from datetime import date
 from functools import partial
@@ -212,6 +213,40 @@ def test_the_countdowns_journal_is_the_embedded_one_though_killed_at_writes(step
             posted = [one["text"] for one in world.effects("post")]
             assert list(dict.fromkeys(posted)) == WANTED, f"killed at {point}"
             assert len(posted) <= len(WANTED) + 1, f"killed at {point}: what was under way, and no other"
+
+    asyncio.run(scenario())
+
+
+@BOTH
+def test_a_countdown_that_a_kafka_record_starts_has_the_same_journal(steps: int | None, tmp_path: Path) -> None:
+    """System 3, the shape that is a topic: Lambda's mapping hands over a batch, twice."""
+    app = countdown.app
+    app.on("kafka", source="countdowns", args=lambda event: tuple(event.data), id=lambda event: "r")(
+        countdown.countdown
+    )
+    record = {
+        "topic": "countdowns",
+        "partition": 0,
+        "offset": 7,
+        "timestamp": 1,
+        "value": b64encode(b"[5, 0.01]").decode(),
+    }
+    batch = {"eventSource": "aws:kafka", "records": {"countdowns-0": [record]}}
+
+    async def scenario() -> None:
+        wanted = await embedded(tmp_path)
+        world = outside()
+        rig = Rig(app, steps)
+        try:
+            assert await rig._invoke(batch) is None
+            assert world.order() == [], "acknowledged once it is durable, before anything runs"
+            await rig.wait()
+            assert await rig._invoke(batch) is None
+            await rig.wait()
+            assert journal(await rig.outside.tree("r")) == wanted
+        finally:
+            await rig.close()
+        assert [one["text"] for one in world.effects("post")] == WANTED
 
     asyncio.run(scenario())
 

@@ -14,6 +14,17 @@ async function work(_ctx, n) {
   remember(n);
   if (String(n) === localStorage.getItem("stop")) await new Promise(() => {});
 }
+function* countdown(ctx, n, pause) {
+  for (let left = n; left > 0; left--) {
+    yield* ctx.run(notify, String(left));
+    yield* ctx.sleep(pause);
+  }
+  yield* ctx.run(notify, "Done");
+  return `counted down from ${n}`;
+}
+async function notify(_ctx, text) {
+  remember(text);
+}
 async function mine() {
   await new Promise((done) => setTimeout(done, 20));
   return pid;
@@ -21,4 +32,6 @@ async function mine() {
 resonate.register("factorial", factorial);
 resonate.register("work", work);
 resonate.register("mine", mine);
+resonate.register("countdown", countdown);
+resonate.register("notify", notify);
 document.title = "working";
