@@ -138,3 +138,10 @@ def test_it_survives_a_crash_at_every_point() -> None:
     app.provide(World())
 
     survives(app, session, "ann", ACTIVITIES[:2], result={**WHOLE, "activities": ACTIVITIES[:2]})
+
+
+def test_with_an_inbox_it_survives_a_crash_at_every_point() -> None:
+    app.provide(World())
+    settle = {"{id}.2": "search"}
+
+    survives(app, live_session, "ann", result={**WHOLE, "activities": ["search"]}, settle=settle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,3 +178,13 @@ def test_it_survives_a_crash_at_every_point() -> None:
     app.provide(World())
 
     survives(app, monitor, ["database"], 6, 2, 4, result="6 iterations, 1 alerts")
+
+
+def test_a_chain_survives_a_crash_at_every_point() -> None:
+    app.provide(World())
+
+    def all_of_it(sim: Simulation, handle: Any) -> None:
+        sim.advance(minutes=10)
+        assert sorted(sim.handle(id).tree().promise.args[0] for id in sim.records() if "." not in id) == [1, 2, 3]
+
+    survives(app, link, 1, 3, result=None, check=all_of_it)
