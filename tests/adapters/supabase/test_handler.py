@@ -218,6 +218,18 @@ def test_bad_input_is_refused_and_starts_nothing(dsn: str, path: str, body: Any)
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("body", [b'{"id": "\xff\xfe", "version": 0}', b"\x80", b'{"id": "\\ud800", "version": 0}'])
+def test_what_is_no_unicode_is_refused_and_starts_nothing(dsn: str, body: bytes) -> None:
+    async def scenario() -> None:
+        rig = HandlerRig(app, dsn)
+        for path in ("/wake", "/webhook"):
+            assert (await rig.http.post(path, content=body, headers=HEADERS)).status_code == 400
+        assert (await rig.client.search())[0] == []
+        await rig.close()
+
+    asyncio.run(scenario())
+
+
 def test_trouble_of_the_store_asks_for_the_call_again(dsn: str) -> None:
     async def scenario() -> None:
         rig = HandlerRig(app, dsn)

@@ -23,8 +23,9 @@ import httpx
 import psycopg
 import pytest
 
-from everstep import Client
+from everstep import App, Client, Context
 from everstep.errors import PlatformError
+from everstep.local import Runtime
 from tests.adapters.supabase.conftest import migration
 from tests.adapters.supabase.standins import SECRET, Background
 from tests.components import requires_component
@@ -260,6 +261,78 @@ def test_postgres_shut_down_at_once_and_its_queues_emptied(project: Project) -> 
         assert found[f"p{n}"] == [f"p{n} {left}" for left in (6, 5, 4, 3, 2, 1)]
         # A step whose commit the crash swallowed, or whose answer, runs again: at most one for each crash.
         assert sum(times - 1 for times in project.function.notes(f"p{n}").values()) <= 2
+
+
+def test_the_queue_of_pg_net_emptied_again_and_again(project: Project) -> None:
+    """Most calls never leave: the row that is due stays due, and the bell rings for it again."""
+    runs = {f"e{n}": ("countdown", (4, 0.2)) for n in range(4)}
+    lost = 0
+
+    async def emptying() -> None:
+        nonlocal lost
+        async with await psycopg.AsyncConnection.connect(project.dsn, autocommit=True) as connection:
+            for _ in range(150):
+                lost += (await connection.execute("delete from net.http_request_queue")).rowcount
+                await asyncio.sleep(0.03)
+
+    async def scenario() -> dict[str, Any]:
+        found, _ = await asyncio.gather(project.results(runs, 90), emptying())
+        return found
+
+    found = asyncio.run(scenario())
+    assert lost > 0
+    for id in runs:
+        assert found[id] == [f"{id} {left}" for left in (4, 3, 2, 1)]
+        assert set(project.function.notes(id).values()) == {1}
+
+
+def test_a_worker_loop_goes_on_when_postgres_was_shut_down_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    requires_component("postgres", hint=postgres.HINT, present=postgres.find() is not None)
+    monkeypatch.setattr("everstep.local.LEASE", 2000)
+    ran: Counter[str] = Counter()
+    app = App("survivor")
+
+    @app.step
+    def note(what: str) -> str:
+        ran[what] += 1
+        return what
+
+    @app.workflow
+    async def countdown(ctx: Context, n: int) -> list[str]:
+        said = []
+        for left in range(n, 0, -1):
+            said.append(await ctx.run(note, f"{ctx.id} {left}"))
+            await ctx.sleep(0.2)
+        return said
+
+    async def scenario(server: postgres.Server) -> list[Any]:
+        async with Runtime(app, server.dsn) as runtime:
+            serving = asyncio.create_task(runtime.serve())
+            handles = [await runtime.client.start(countdown, 5, id=f"s{n}") for n in range(3)]
+            for _ in range(2):
+                await asyncio.sleep(0.3)
+                await asyncio.to_thread(server.crash)
+                await asyncio.to_thread(server.start)
+            async with asyncio.timeout(90):
+                found = [await patiently(handle) for handle in handles]
+            assert not serving.done()
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            return found
+
+    with postgres.Server(settings={"fsync": "off"}) as server:
+        found = asyncio.run(scenario(server))
+    assert found == [[f"s{n} {left}" for left in (5, 4, 3, 2, 1)] for n in range(3)]
+    # A step whose commit a crash swallowed, or whose answer, runs again: of each run at most one for each crash.
+    assert sum(times - 1 for times in ran.values()) <= 6
+
+
+async def patiently(handle: Any) -> Any:
+    while True:
+        try:
+            return await handle.result()
+        except PlatformError:
+            await asyncio.sleep(0.1)
 
 
 def test_a_killed_worker_is_taken_over_by_another(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from everstep.testing.conformance.differential import Outcome, compare
 from everstep.testing.conformance.rows import commit, row, write
 from everstep_supabase.rpc import Answer, RpcStore
 from tests.adapters.supabase.standins import PostgREST, token
+from tests.adapters.supabase.test_hostile import TEXTS, kept
 from tests.adapters.supabase.test_store import QUIET, ROUNDS, SEED
 from tools.components import postgres
 
@@ -61,6 +62,11 @@ def test_rpc_agrees_with_memory_until_nothing_new_is_reached(project: str, api: 
             await store.close()
 
     assert asyncio.run(run()).signatures > 100
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:12]))
+def test_any_text_is_kept_as_it_is_and_harms_nobody(project: str, api: str, text: str) -> None:
+    asyncio.run(kept(Kept(api, token("service_role")), text[:1_000_000]))
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", None])

@@ -18,6 +18,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt import algorithms, utils
 
 import everstep_supabase
 from everstep import App
@@ -29,7 +30,7 @@ from everstep_supabase.handler import supabase_auth
 EC = ec.generate_private_key(ec.SECP256R1())
 OTHER = ec.generate_private_key(ec.SECP256R1())
 RSA = rsa.generate_private_key(65537, 2048)
-WRITERS = {"ES256": jwt.algorithms.ECAlgorithm, "RS256": jwt.algorithms.RSAAlgorithm}
+WRITERS = {"ES256": algorithms.ECAlgorithm, "RS256": algorithms.RSAAlgorithm}
 
 
 def listed(**keys: Any) -> dict[str, Any]:
@@ -140,8 +141,8 @@ def test_a_public_key_is_no_secret(publisher: Publisher) -> None:
         jwt.encode({}, "s" * 32, "HS256", headers={"kid": "first"}).split(".")[0],
         signed(EC, "first").split(".")[1],
     )
-    hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-    forged = f"{head}.{body}.{jwt.utils.base64url_encode(hmac.sign(f'{head}.{body}'.encode(), pem)).decode()}"
+    hmac = algorithms.HMACAlgorithm(algorithms.HMACAlgorithm.SHA256)
+    forged = f"{head}.{body}.{utils.base64url_encode(hmac.sign(f'{head}.{body}'.encode(), pem)).decode()}"
     assert status(check, forged) == 401
 
 
