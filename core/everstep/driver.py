@@ -99,6 +99,11 @@ class Kept:
         return task.state is TaskState.SUSPENDED and task.version == self.version and task.generation == self.generation
 
 
+def lives_on(task: Task, key: str) -> bool:
+    """Whether this message is what stands for the lease of a task's holder (rule W6)."""
+    return bool(key) and task.pid is not None and task.pid.endswith(f"/{key}")
+
+
 _ADVICE = 1_000
 """Milliseconds for which work that prefers one member of a group is left to it by the others."""
 
@@ -272,10 +277,9 @@ class Driver:
             case TaskState.ACQUIRED if task.expires_at is not None and task.expires_at > since:
                 # Until its end, or his, the holder may have written what was not there yet when this was read (P2).
                 if not self._is_dead(task.pid):
-                    same = bool(key) and task.pid is not None and task.pid.endswith(f"/{key}")
                     if task.expires_at <= now:
                         return None
-                    return Retry(task.expires_at) if same else self._early(wake, row, task.version)
+                    return Retry(task.expires_at) if lives_on(task, key) else self._early(wake, row, task.version)
                 rows = await self.store.branch(id)
                 if not any(other.id == id and other.rev == row.rev for other in rows):
                     return None

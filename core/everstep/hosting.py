@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from .driver import DONE, Answer, Driver, Retry, Tell
+from .driver import DONE, Answer, Driver, Retry, Tell, lives_on
 from .errors import AlreadySettled, InvalidArgument, InvalidId, NotFound
 from .events import Event, dispatch
 from .ids import check_any
@@ -138,10 +138,14 @@ class Host:
         """
         return await dispatch(self.client, self.app, event)
 
-    async def exhausted(self, wake: Wake, reason: str) -> Answer:
+    async def exhausted(self, wake: Wake, reason: str, key: str = "") -> Answer:
         """Take a wake-up that the platform gave up delivering: its run is halted, visibly, and never lost (rule W9).
 
-        A run that went on since is left alone; one that is held is looked at again when its lease ends.
+        A run that went on since is left alone; one that is held is looked at again when its lease ends. One whose last
+        holder lived on this very message has nothing else that would wake it, however far it had come.
+
+        Args:
+            key: identifies the message, as for `deliver`.
 
         Raises:
             PlatformError: the store is in trouble; the message must come back.
@@ -152,7 +156,9 @@ class Host:
         record, now = from_row(row), self.client.clock.now()
         task = record.task
         assert task is not None
-        if project(record, now).state is not State.PENDING or task.version > wake.version:
+        if project(record, now).state is not State.PENDING:
+            return DONE
+        if task.version > wake.version and not (task.state is TaskState.ACQUIRED and lives_on(task, key)):
             return DONE
         if task.state is TaskState.ACQUIRED and task.expires_at is not None and task.expires_at > now:
             return Retry(task.expires_at)

@@ -146,6 +146,40 @@ def test_a_run_that_is_held_is_not_halted_under_its_holder() -> None:
     asyncio.run(story())
 
 
+def test_a_run_that_died_with_the_message_it_lived_on_is_halted_however_far_it_had_come() -> None:
+    async def story() -> None:
+        there, clock = host()
+        begun = asyncio.Event()
+        own = App("dying")
+
+        @own.workflow
+        async def dies(ctx: Context) -> None:
+            await ctx.run(die)
+
+        @own.step
+        async def die() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        function = Host(own, Client(there.client.store, LocalWaker(), app=own, clock=clock), pid="f", lease=60_000)
+        handle = await function.client.start(dies, id="d")
+        for _ in range(2):
+            working = asyncio.ensure_future(function.deliver(Wake("d"), held=True, key="m1"))
+            await begun.wait()
+            begun.clear()
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            assert await there.exhausted(Wake("d"), "died", "m1") == Retry(clock.at + 60_000)
+            clock.at += 60_000
+        assert await there.exhausted(Wake("d"), "another message", "m2") == DONE
+        assert (await handle.view()).task == "acquired"
+        assert await there.exhausted(Wake("d"), "died", "m1") == DONE
+        view = await handle.view()
+        assert (view.task, view.reason) == ("halted", "died")
+
+    asyncio.run(story())
+
+
 @given(st.text(min_size=1, max_size=30), st.integers(0, 2**53))
 def test_a_wake_up_survives_its_message(id: str, version: int) -> None:
     try:

@@ -12,7 +12,7 @@ from everstep.hosting import wake_from_json
 from everstep.registry import App
 
 from .events import read
-from .function import Function
+from .function import Function, key_of
 
 if TYPE_CHECKING:
     from everstep.client import Client
@@ -44,7 +44,7 @@ class DeadLetters(Function):
                 "not be started; see its log"
             )
             log.error("halting %s: %s", wake.id, reason)
-            answer = await host.exhausted(wake, reason)
+            answer = await host.exhausted(wake, reason, key_of(item.event))
             if isinstance(answer, Retry):
                 failed.append({"itemIdentifier": item.failure})
         return {"batchItemFailures": failed}

@@ -187,7 +187,7 @@ class Function:
     async def _wake(self, host: Host, waker: SqsWaker, event: Event, context: Any) -> None:
         wake = wake_from_json(event.data if isinstance(event.data, str) else json.dumps(event.data))
         received, sent = (int(event.attributes.get(name, 1)) for name in ("ApproximateReceiveCount", "attempt"))
-        attempt, key = received + sent - 1, event.attributes.get("key", event.id)
+        attempt, key = received + sent - 1, key_of(event)
         answer = await host.deliver(
             wake, held=True, key=key, attempt=attempt, remaining=context.get_remaining_time_in_millis
         )
@@ -265,6 +265,11 @@ def _wakers(queues: Mapping[str, str]) -> dict[str, Waker]:
     from .waker import SqsWaker
 
     return {name: SqsWaker(queue) for name, queue in queues.items()}
+
+
+def key_of(event: Event) -> str:
+    """What identifies a wake-up's message, or the one that it was sent in place of."""
+    return str(event.attributes.get("key", event.id))
 
 
 def _shape(event: Any) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from botocore.exceptions import ConnectionClosedError
+
 from everstep.clock import VirtualClock
 from everstep.errors import WakerError
 from everstep_aws.calls import Caller, make_client
@@ -91,6 +93,8 @@ class Cloud:
         self.visibility = visibility
         self.late = 59_000
         """By how many milliseconds a schedule comes late: it is precise to the minute."""
+        self.script: list[str] = []
+        """What happens to the next requests: `ok`; `lost` is carried out and the answer dropped; else a code."""
         self._ids = count(1)
         _here[:] = [self]
 
@@ -151,6 +155,16 @@ class Cloud:
                 return
             self.clock.set(max(self.clock.now(), following))
 
+    def meet(self, carry_out: Callable[[], tuple[int, Any]]) -> tuple[int, Any]:
+        """One request, as the script has it."""
+        fault = self.script.pop(0) if self.script else "ok"
+        if fault not in ("ok", "lost"):
+            return 400, {"__type": fault, "message": fault}
+        answered = carry_out()
+        if fault == "lost":
+            raise ConnectionClosedError(endpoint_url="")
+        return answered
+
     # The services.
 
     def sqs(self, operation: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -198,10 +212,10 @@ def _client(service: str) -> Any:
             target = request.headers["X-Amz-Target"]
             operation = (target.decode() if isinstance(target, bytes) else target).rpartition(".")[2]
             cloud.requests.append(operation)
-            status, out = cloud.sqs(operation, body)
+            status, out = cloud.meet(lambda: cloud.sqs(operation, body))
         else:
             cloud.requests.append("CreateSchedule" if request.method == "POST" else "DeleteSchedule")
-            status, out = cloud.scheduler(request.method, url.path, parse_qs(url.query), body)
+            status, out = cloud.meet(lambda: cloud.scheduler(request.method, url.path, parse_qs(url.query), body))
         headers = {"x-amzn-errortype": out["__type"]} if status >= 400 else {}
         return answer(request.url, status, out, headers)
 

@@ -322,6 +322,30 @@ def _by(shop: Shop) -> Any:
     return invoke
 
 
+@pytest.mark.parametrize("fault", ["ThrottlingException", "ExpiredTokenException", "lost"])
+def test_a_message_whose_run_cannot_arm_what_wakes_it_comes_again(fault: str) -> None:
+    shop = Shop()
+
+    @shop.app.workflow
+    async def nap(ctx: Context) -> str:
+        await ctx.sleep(7200)
+        return "woken"
+
+    async def scenario() -> None:
+        handle = await shop.client.start(nap, id="n")
+        shop.cloud.script = [fault] * 6
+        await shop.cloud.run(shop.cloud.clock.now() + 60_000, _by(shop))
+        assert shop.cloud.script == ([] if fault != "ExpiredTokenException" else [fault] * 5)
+        assert len(shop.cloud.queue) == 1, "it was not acknowledged"
+        shop.cloud.script = []
+        await shop.cloud.run(shop.cloud.clock.now() + 7_500_000, _by(shop))
+        assert await handle.result(0) == "woken"
+        assert not shop.cloud.queue
+        assert not shop.cloud.schedules
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("timeout", [4_000, 900_000])
 def test_a_message_that_comes_back_while_its_holder_may_live_stands_for_the_end_of_his_lease(timeout: int) -> None:
     """Whenever it comes, and however often it had to be sent again: at the lease's end somebody must come (W6)."""

@@ -105,6 +105,49 @@ def test_without_a_role_what_lies_beyond_hops_from_message_to_message() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("fault", ["ThrottlingException", "RequestThrottled", "lost"])
+def test_a_wake_up_survives_what_passes(fault: str) -> None:
+    async def scenario() -> None:
+        cloud = Cloud()
+        waker, now = cloud.waker(), cloud.clock.now()
+        cloud.script = [fault, fault]
+        await waker.send(Wake("a"))
+        assert {message.body for message in cloud.queue.values()} == {'{"id":"a","version":0}'}
+        cloud.script = [fault]
+        token = await waker.arm(Wake("a", 1), now + DAY)
+        assert list(cloud.schedules) == [token], "one that was made though nobody said so is its own"
+        assert token is not None
+        cloud.script = [fault]
+        await waker.disarm(token)
+        assert not cloud.schedules
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("ExpiredTokenException", "credentials have expired"),
+        ("AccessDeniedException", "policy does not allow"),
+        ("ServiceQuotaExceededException", "ServiceQuotaExceeded"),
+        ("ResourceNotFoundException", "does not exist"),
+    ],
+)
+def test_a_wake_up_that_is_refused_is_a_waker_error_that_says_why(code: str, says: str) -> None:
+    async def scenario() -> None:
+        cloud = Cloud()
+        waker = cloud.waker()
+        for at in (0, cloud.clock.now() + DAY):
+            cloud.script, cloud.requests = [code], []
+            with pytest.raises(WakerError, match=says):
+                await waker.arm(Wake("a"), at)
+            assert len(cloud.requests) == 1
+        assert not cloud.queue
+        assert not cloud.schedules
+
+    asyncio.run(scenario())
+
+
 def test_moto_takes_what_is_sent_and_scheduled() -> None:
     """A second opinion on the form of the requests."""
     with mock_aws():
