@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from everstep.clock import Clock
     from everstep.driver import Tell
     from everstep.http.auth import Auth
+    from everstep.http.messages import Messenger
     from everstep.protocol import Message
     from everstep.registry import App
 
@@ -69,10 +70,13 @@ def handler(
     options = Options(steps_per_invocation, moment, clock or Options().clock, tell)
     ready: list[bool] = []
 
-    async def push(message: Message) -> None:
+    def messenger() -> Messenger:
         from everstep.http.messages import Messenger
 
-        await Messenger(clock=options.clock, post=post)(message)
+        return Messenger(clock=options.clock, post=post)
+
+    async def push(message: Message) -> None:
+        await messenger()(message)
 
     def prepare(env: Any) -> None:
         if not ready:
@@ -116,7 +120,12 @@ def handler(
             prepare(self.env)
             # An application of its own for each request: what waits for I/O belongs to the request that began it.
             application = make_asgi(
-                self._client(), app, text_of(self.env, TOKEN), text_of(self.env, SECRET), auth, http
+                self._client(),
+                app,
+                text_of(self.env, TOKEN),
+                text_of(self.env, SECRET),
+                auth,
+                {"messages": messenger(), **(http or {})},
             )
             return await asgi.fetch(application, request, self.env, self.ctx)
 

@@ -1,129 +1,232 @@
 """Puts into `python_modules` what a Worker of ours needs: `python -m everstep_cloudflare.vendor python_modules`.
 
-A Worker's size counts when it starts, so Everstep travels without what no Worker uses (the command line, the testing
-kit, the embedded stores) and without its words: docstrings and comments become blank lines and an indent is one space,
-so that a traceback still points to the right line. The other packages are what `pip` installs.
+A Worker's size counts when it starts. So Everstep travels as what a Worker's imports reach, without what no Worker can
+use, and its sources without what only people and type checkers read (see `shrink`). Where something left out stands a
+module of one line, which says so when it is imported; `--keep` brings it along, with what it imports. The other
+packages are what `pip` installs.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import io
+import gzip
 import shutil
 import subprocess
 import sys
-import tokenize
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib.util import resolve_name
 from pathlib import Path
+from typing import NamedTuple
 
 import everstep
+import everstep.http
+
+from .shrink import shrunk
 
 PACKAGES = ("workers-runtime-sdk>=1.9", "starlette>=0.40", "cronsim>=2.6")
 """Pure Python all of them, with what they need themselves."""
-LEFT_OUT = (
-    *("_templates", "cli", "mcp", "testing", "wakers"),
-    *("stores/sqlite.py", "stores/sqlite_file.py", "stores/sqlite_find.py", "stores/liveness.py", "stores/counted.py"),
-    *("local.py", "background.py", "sync.py", "scripts.py", "pull.py", "supervise.py", "transitions.py"),
-    "models/pydantic_ai.py",
-    *("staticcheck.py", "staticrules.py", "staticsource.py"),
-)
-"""Parts of `everstep` that no Worker uses."""
+OWN = "everstep_cloudflare"
+UNUSABLE = {
+    "everstep.background": "a Worker has no thread",
+    "everstep.http.bearer": "it needs PyJWT and cryptography, add --with both",
+    "everstep.http.debug": "it is for tests of the protocol",
+    "everstep.http.hub": "no connection outlives a Worker's request",
+    "everstep.local": "a Worker's runtime is its objects",
+    "everstep.stores": "a Worker's store is its objects",
+    "everstep.sync": "a Worker has no thread",
+    "everstep.wakers": "a Worker is woken by alarms",
+    f"{OWN}.shrink": "",
+    f"{OWN}.vendor": "",
+}
+"""Modules that others import, in places that no Worker comes to, and why none does."""
+_TELLS = "_left_out"
+_TELLING = f"""def tell(name,why):
+ raise ImportError(name+" was left out of python_modules"+why+"; to keep it:\
+ python -m {OWN}.vendor --keep "+name+" python_modules",name=name)
+"""
 
 
-def vendor(folder: Path, packages: Sequence[str] = PACKAGES) -> int:
+class Vendored(NamedTuple):
+    """What was put together."""
+
+    size: int
+    """Bytes of Everstep's own files."""
+    others: int
+    """Bytes of the files of other packages."""
+    left_out: Mapping[str, str]
+    """Modules and packages that stayed behind, and why where that is known."""
+
+
+class Missing(Exception):
+    """An App imports, or was to keep, what is not there; the message says what and where."""
+
+
+def vendor(folder: Path, packages: Sequence[str] = PACKAGES, *, keep: Sequence[str] = ()) -> Vendored:
     """Fill `folder`; what was in it of ours is replaced.
 
-    Returns:
-        The bytes of Everstep's own part.
+    Args:
+        packages: what pip is to install beside.
+        keep: modules of `everstep`, by their full names, that a Worker would not get by itself.
 
     Raises:
+        Missing: there is no such module to keep.
         subprocess.CalledProcessError: pip could not install the packages; it has said why.
     """
+    there = modules()
+    for name in keep:
+        if name not in there:
+            raise Missing(f"there is no module {name!r} to keep")
     folder.mkdir(parents=True, exist_ok=True)
     if packages:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--no-compile", "--target", str(folder)]
         subprocess.run([*pip, *packages], check=True)
-    own = Path(__file__).resolve().parent
-    return _copy(Path(everstep.__file__).resolve().parent, folder / "everstep", LEFT_OUT) + _copy(
-        own, folder / own.name, (Path(__file__).name,)
-    )
+    for own in ("everstep", OWN):
+        shutil.rmtree(folder / own, ignore_errors=True)
+    others = _size(folder)
+    imports = {name: imported(name, path) for name, path in there.items()}
+    plain, reached = reachable(imports), reachable(imports, keep)
+    for name in reached:
+        path, text = there[name], there[name].read_text()
+        # What is kept may hold functions whose annotations are read: workflows, or tools of a model.
+        if name in plain:
+            text = shrunk(text, _asked(imports, reached, name))
+        _write(folder, path, name, text.encode())
+        if path.name == "__init__.py":
+            for data in sorted(path.parent.iterdir()):
+                if data.suffix == ".html":
+                    _write(folder, data, name, gzip.compress(data.read_bytes(), mtime=0), ".gz")
+    left_out = _left_out(there, reached)
+    for name, why in left_out.items():
+        if name.startswith("everstep."):
+            stub = f"from everstep.{_TELLS} import tell\ntell(__name__,{f' ({why})' if why else ''!r})\n"
+            _write(folder, Path(f"{name.rpartition('.')[2]}.py"), name, stub.encode())
+    _write(folder, Path(f"{_TELLS}.py"), f"everstep.{_TELLS}", _TELLING.encode())
+    return Vendored(_size(folder / "everstep") + _size(folder / OWN), others, left_out)
 
 
-def _copy(source: Path, target: Path, left_out: Sequence[str]) -> int:
-    shutil.rmtree(target, ignore_errors=True)
-    total = 0
-    for path in sorted(source.rglob("*")):
-        inner = path.relative_to(source)
-        name = inner.as_posix()
-        if (
-            not path.is_file()
-            or path.suffix == ".pyc"
-            or any(name == one or name.startswith(f"{one}/") for one in left_out)
-        ):
-            continue
-        data = path.read_bytes()
-        if path.suffix == ".py":
-            data = narrow(without_words(data.decode())).encode()
-        (target / inner).parent.mkdir(parents=True, exist_ok=True)
-        (target / inner).write_bytes(data)
-        total += len(data)
-    return total
+def reachable(imports: Mapping[str, Collection[str]], keep: Sequence[str] = ()) -> list[str]:
+    """The modules that a Worker can come to import, those that users name included, and what is to be kept."""
+    # What users name is found by `__getattr__`.
+    named = {f"everstep.{one}" for one in everstep._LAZY.values()}
+    named |= {f"everstep.http.{one}" for one in everstep.http._HOME.values()}
+    left = [*keep, *(one for one in (*named, OWN) if one not in UNUSABLE)]
+    reached = set[str]()
+    while left:
+        name = left.pop()
+        if name in imports and name not in reached:
+            reached.add(name)
+            above = name.rpartition(".")[0]
+            left += [one for one in (above, *imports[name]) if one == above or not _unusable(one)]
+    return sorted(reached)
 
 
-def without_words(source: str) -> str:
-    """A module's source with each statement where it was, and no docstring or comment in it."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column].rstrip()
-    for statement in ast.walk(ast.parse(source)):
-        match statement:
-            case ast.Expr(value=ast.Constant(value=str()), end_lineno=int(end), end_col_offset=int(column)):
-                first, last = statement.lineno - 1, end - 1
-                rest = lines[last].encode()[column:].decode()
-                # An empty text stays: a body may hold nothing else, and it may come before a `from __future__`.
-                lines[first] = f'{lines[first].encode()[: statement.col_offset].decode()}""{rest}'
-                lines[first + 1 : last + 1] = [""] * (last - first)
-    return "\n".join(lines) + "\n"
+def _asked(imports: Mapping[str, Collection[str]], reached: Sequence[str], name: str) -> frozenset[str]:
+    """What others take from a module."""
+    taken = [one.rpartition(".") for other in reached for one in imports[other]]
+    return frozenset(last for above, _, last in taken if above == name)
 
 
-def narrow(source: str) -> str:
-    """A module's source with one space for each indent, and none where a statement goes on; texts stay as they are."""
-    lines = source.splitlines()
-    depth, begins, taken = 0, True, 0
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        match token.type:
-            case tokenize.INDENT:
-                depth += 1
-            case tokenize.DEDENT:
-                depth -= 1
-            case tokenize.NEWLINE:
-                begins = True
-            case tokenize.NL | tokenize.COMMENT | tokenize.ENDMARKER:
-                pass
-            case _:
-                row, end = token.start[0], token.end[0]
-                if row > taken:
-                    lines[row - 1] = " " * (depth if begins else 0) + lines[row - 1].lstrip()
-                begins, taken = False, max(taken, end)
-    return "\n".join(lines) + "\n"
+def imported(name: str, path: Path) -> set[str]:
+    """What a module imports when it runs, at its top or later; with the names that it takes from there."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found: set[str] = set()
+    left: list[ast.AST] = [ast.parse(path.read_text())]
+    while left:
+        match left.pop():
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=rest):
+                left += rest
+            case ast.Import(names=names):
+                found |= {one.name for one in names}
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = resolve_name("." * level + (module or ""), package)
+                found |= {base, *(f"{base}.{one.name}" for one in names)}
+            case node:
+                left += ast.iter_child_nodes(node)
+    return found
+
+
+def check(sources: Path, left_out: Mapping[str, str]) -> None:
+    """See whether the files of an App import what stayed behind.
+
+    Raises:
+        Missing: one does.
+    """
+    for path in sorted(sources.rglob("*.py")):
+        for name in sorted(imported(path.stem, path)):
+            above, _, last = name.rpartition(".")
+            if above == "everstep" and last in everstep._LAZY:
+                name = f"everstep.{everstep._LAZY[last]}"
+            for one in (name, *_above(name)):
+                if one in left_out:
+                    why = f" ({left_out[one]})" if left_out[one] else ""
+                    raise Missing(f"{path} imports {name}, which a Worker does not get{why}; to keep it: --keep {name}")
+
+
+def _unusable(name: str) -> bool:
+    return any(one in UNUSABLE for one in (name, *_above(name)))
+
+
+def _above(name: str) -> Iterator[str]:
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def modules() -> dict[str, Path]:
+    """Every module of Everstep's, and of this package."""
+    found: dict[str, Path] = {}
+    for root in (Path(everstep.__file__).resolve().parent, Path(__file__).resolve().parent):
+        for path in sorted(root.rglob("*.py")):
+            name = ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__")
+            if "_templates" not in name:
+                found[name] = path
+    return found
+
+
+def _left_out(there: Mapping[str, Path], reached: Sequence[str]) -> dict[str, str]:
+    """The topmost of what was not reached."""
+    return {
+        name: UNUSABLE.get(name, "")
+        for name in there
+        if name not in reached and name.rpartition(".")[0] in ("", *reached)
+    }
+
+
+def _write(folder: Path, path: Path, name: str, data: bytes, suffix: str = "") -> None:
+    """Write what goes to a module's place: into its folder where the file is an `__init__` or beside one."""
+    package = name.split(".") if path.name == "__init__.py" or path.suffix != ".py" else name.split(".")[:-1]
+    target = folder.joinpath(*package, path.name + suffix)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m everstep_cloudflare.vendor", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog=f"python -m {OWN}.vendor", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="python_modules, beside wrangler.toml")
     parser.add_argument("--with", dest="more", action="append", default=[], metavar="PACKAGE", help="install it too")
+    parser.add_argument(
+        "--keep", action="append", default=[], metavar="MODULE", help="of everstep: do not leave it out"
+    )
+    parser.add_argument(
+        "--app", type=Path, metavar="FOLDER", help="whose imports are looked at; by default src, beside"
+    )
     parser.add_argument("--requirements", type=Path, help="a file of packages to install too, if it is there")
     given = parser.parse_args(arguments)
     if given.requirements is not None and given.requirements.is_file():
         given.more += [f"--requirement={given.requirements}"]
-    size = vendor(given.folder, (*PACKAGES, *given.more))
-    print(f"{given.folder}: Everstep's own part is {size // 1000} KB")  # noqa: T201
+    try:
+        done = vendor(given.folder, (*PACKAGES, *given.more), keep=given.keep)
+        check(given.app or given.folder.resolve().parent / "src", done.left_out)
+    except Missing as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    print(f"{given.folder}: {done.size // 1000} KB of Everstep, {done.others // 1000} KB of other packages")  # noqa: T201
     return 0
 
 

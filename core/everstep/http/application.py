@@ -26,10 +26,8 @@ from .access import Principal, admit, caller
 from .approve import Approvals
 from .body import Fields, read_object, seconds_of
 from .brief import brief, brief_tree
-from .debug import Debug
 from .envelope import Envelope, refusal
 from .feed import Feed, Topic
-from .hub import Full, Hub
 from .limits import Limiter, Rate
 from .messages import Messenger
 from .openapi import describe
@@ -46,6 +44,9 @@ if TYPE_CHECKING:
     from everstep.client import Client
     from everstep.registry import App, Workflow
     from everstep.views import PromiseView
+
+    from .debug import Debug
+    from .hub import Hub
 
 HEARTBEAT = 15.0
 
@@ -88,11 +89,11 @@ class Application:
         self._clock = clock if clock is not None else SystemClock()
         self._approvals = Approvals(secret, self._clock, max_body)
         self._stopping = asyncio.Event()
-        self._messages = messages if messages is not None else Messenger(Hub(), background=True, clock=self._clock)
+        self._messages = messages if messages is not None else _within_this_process(self._clock)
         self._origins = frozenset(origins)
         self._limiter = Limiter(rate, self._clock) if rate is not None else None
         self._envelope = Envelope(
-            lambda: self.client, self._pass, max_body, Debug(lambda: self.client) if debug else None, self.kick
+            lambda: self.client, self._pass, max_body, _debug(lambda: self.client) if debug else None, self.kick
         )
         self._waits = Waits(self._worth_a_look)
         self._outer: ASGIApp = _with_cors(self._respond, origins) if origins else self._respond
@@ -265,6 +266,8 @@ class Application:
         return _events(self._letters(hub, group, id, principal))
 
     async def _letters(self, hub: Hub, group: str, id: str, principal: Principal) -> AsyncIterator[bytes]:
+        from .hub import Full
+
         yield b": connected\n\n"
         try:
             with hub.connect(group, id, principal.may_see) as connection:
@@ -472,6 +475,18 @@ class Application:
             return _members({"id": topic.prefix, "run": None})
         except Exception as error:
             return _members({"trouble": problem_of(error).detail})
+
+
+def _within_this_process(clock: Clock) -> Messenger:
+    from .hub import Hub
+
+    return Messenger(Hub(), background=True, clock=clock)
+
+
+def _debug(client: Callable[[], Client]) -> Debug:
+    from .debug import Debug
+
+    return Debug(client)
 
 
 def _with_cors(inner: ASGIApp, origins: Sequence[str]) -> ASGIApp:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from everstep.clock import Clock, SystemClock
 from everstep.errors import WakerError
 from everstep.protocol import Execute, Message, Unblock
 from everstep.protocol_json import render_message
 
-from .hub import Hub, Letter
 from .strict import dumps
+
+if TYPE_CHECKING:
+    from .hub import Hub, Letter
 
 log = logging.getLogger("everstep.http")
 
@@ -152,6 +154,8 @@ async def _send(http: Any, url: str, body: bytes, headers: Mapping[str, str]) ->
 
 
 def _letter(message: Message) -> Letter:
+    from .hub import Letter  # only where workers pull
+
     text = dumps(render_message(message)).decode()
     match message:
         case Execute():

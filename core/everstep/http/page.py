@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import gzip
 import hashlib
 import re
 from importlib.resources import files
@@ -13,7 +14,10 @@ from starlette.responses import HTMLResponse, Response
 
 @functools.cache
 def _load() -> tuple[str, dict[str, str]]:
-    text = files("everstep.http").joinpath("page.html").read_text(encoding="utf-8")
+    folder = files("everstep.http")
+    page, small = folder.joinpath("page.html"), folder.joinpath("page.html.gz")
+    # Compressed is how a package travels that is to be small.
+    text = (page.read_bytes() if page.is_file() else gzip.decompress(small.read_bytes())).decode()
     policy = {"script": _hashes(text, "script"), "style": _hashes(text, "style")}
     headers = {
         "cache-control": "no-cache",

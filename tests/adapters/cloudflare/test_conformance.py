@@ -33,6 +33,7 @@ GATEWAY = (
     "__init__.py",
     *(f"gateway/{name}.py" for name in ("__init__", "agreement", "histories", "linear", "requests", "servers")),
 )
+KIT = ("everstep.stores.memory", "everstep.testing.conformance.differential", "everstep.wakers.local")
 PART = 150
 """Requests of a call, which may last a minute."""
 
@@ -40,7 +41,7 @@ PART = 150
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     gateway = {f"python_modules/tests/{name}": (ROOT / "tests" / name).read_bytes() for name in GATEWAY}
-    files = {**sources(SITES / "suites"), **vendored(), **gateway}
+    files = {**sources(SITES / "suites"), **vendored(*KIT), **gateway}
     with Worker(tmp_path_factory.mktemp("suites"), files) as running:
         yield running
 

@@ -8,7 +8,9 @@ import subprocess
 
 import pytest
 
-from .worker import ROOT, installed, workerd
+from tools.components import ROOT, workerd
+
+from .worker import installed
 
 pytestmark = pytest.mark.xdist_group("pyodide")
 

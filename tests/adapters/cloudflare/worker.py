@@ -20,11 +20,14 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from everstep_cloudflare.vendor import vendor
 from tests.components import requires_component
-from tools.components import HOME, ROOT, locked, run, workerd
+from tools.components import HOME, locked, run, workerd
 
 SITES = Path(__file__).parent / "sites"
 COMPATIBILITY = "2026-11-01"
@@ -87,14 +90,13 @@ def sources(folder: Path, at: str = "", skip: Sequence[str] = ()) -> dict[str, b
     return found
 
 
-def vendored(skip: Sequence[str] = ("cli",)) -> dict[str, bytes]:
-    """What `python_modules` holds: Everstep, and the packages a Worker needs beside it."""
-    modules = "python_modules/"
-    return {
-        **sources(installed().packages, modules, skip=("bin",)),
-        **sources(ROOT / "core" / "everstep", f"{modules}everstep/", skip=skip),
-        **sources(ROOT / "adapters" / "cloudflare" / "everstep_cloudflare", f"{modules}everstep_cloudflare/"),
-    }
+@cache
+def vendored(*keep: str) -> dict[str, bytes]:
+    """What `python_modules` holds: Everstep as it is vendored, and the packages a Worker needs beside it."""
+    with TemporaryDirectory() as folder:
+        vendor(Path(folder), (), keep=keep)
+        own = sources(Path(folder), "python_modules/")
+    return {**sources(installed().packages, "python_modules/", skip=("bin",)), **own}
 
 
 def compiled(files: Mapping[str, bytes]) -> Path:
