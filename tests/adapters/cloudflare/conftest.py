@@ -12,8 +12,9 @@ from .worker import CLASSES, SITES, Worker, sources, vendored
 
 def runs(folder: Path, steps: int | None = None, *, blobs: bool = False, start: bool = True) -> Worker:
     """The Worker of `sites/runs`."""
-    files = {**sources(SITES / "runs"), "mode.py": f"STEPS, BLOBS = {steps}, {blobs}\n".encode(), **vendored()}
-    return Worker(folder, files, objects={**CLASSES, "LEDGER": "Ledger"}, start=start)
+    files = {**sources(SITES / "runs"), "mode.py": f"STEPS = {steps}\n".encode(), **vendored()}
+    bucket = "EVERSTEP_BLOBS" if blobs else None
+    return Worker(folder, files, objects={**CLASSES, "LEDGER": "Ledger"}, bucket=bucket, start=start)
 
 
 @pytest.fixture(scope="package")

@@ -29,6 +29,7 @@ def begin(worker: Worker, life: int) -> list[tuple[str, object]]:
         ("countdown", [3, 0.05], "counted down from 3"),
         ("fan", [4], [0, 1, 4, 9]),
         ("failing", [1], "attempt 2"),
+        ("large", [400_000], 400_000),
     ):
         id = f"{workflow}-{life}"
         worker.post(f"/workflows/{workflow}", {"id": id, "args": args})
@@ -42,7 +43,7 @@ def test_every_run_survives(tmp_path: Path, steps: int | None, capsys: pytest.Ca
     moments = [0.6 * n / MOMENTS for n in range(MOMENTS // 2)]
     rng.shuffle(moments)
     expected: list[tuple[str, object]] = []
-    worker = runs(tmp_path, steps, start=False)
+    worker = runs(tmp_path, steps, blobs=True, start=False)
     for life, moment in enumerate(moments):
         with worker.start():
             expected += begin(worker, life)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from urllib.parse import quote
 
@@ -181,9 +182,34 @@ def test_nobody_passes_without_the_token(worker: Worker) -> None:
 
 
 def test_a_payload_that_no_row_can_hold_goes_to_the_bucket(worker: Worker) -> None:
+    """R2's own binding of workerd, and Cloudflare's simulator behind it."""
     start(worker, "large", "huge", 5_000_000)
 
     assert worker.result("huge") == 5_000_000
+    ((key, size),) = [one for one in worker.get("/bucket") if one[0].startswith("huge")]
+    assert size > 5_000_000
+    assert len(worker.get("/promises/huge.1")["value"]) == 5_000_000
+    worker.get(f"/bucket/lose/{quote(key, safe='')}")
+    status, problem = worker.call("GET", "/promises/huge.1")
+    assert status == 200
+    assert "gone" in json.dumps(problem), problem
+    assert worker.get("/promises/huge")["value"] == 5_000_000
+
+
+def test_the_bucket_gives_back_what_it_was_given(worker: Worker) -> None:
+    assert worker.get("/bucket/check") == []
+
+
+def test_whatever_is_vendored_can_be_imported_there(worker: Worker) -> None:
+    """Each module in real workerd; what stayed behind says so, and how to have it."""
+    said = worker.get("/imports")
+    refusing = {name for name, text in said.items() if text}
+    assert {"everstep.driver", "everstep.http.openapi", "everstep_cloudflare.shift"} <= said.keys() - refusing
+    assert len(said.keys() - refusing) > 80
+    assert {"everstep.sync", "everstep.cli", "everstep.stores", "everstep.http.bearer"} <= refusing
+    for name in refusing:
+        assert said[name].startswith(f"{name} was left out of python_modules")
+        assert f"--keep {name}" in said[name]
 
 
 def test_without_a_bucket_it_is_refused_by_name(step_by_step: Worker) -> None:

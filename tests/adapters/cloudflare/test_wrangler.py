@@ -31,7 +31,7 @@ def bundles() -> Path:
 
 
 def test_the_same_entry_runs_as_a_true_python_worker(tmp_path: Path, bundles: Path) -> None:
-    files = {**sources(SITES / "runs"), "mode.py": b"STEPS, BLOBS = None, False\n", **vendored()}
+    files = {**sources(SITES / "runs"), "mode.py": b"STEPS = None\n", **vendored()}
     with TrueWorker(tmp_path, files, objects={**CLASSES, "LEDGER": "Ledger"}, bundles=bundles) as worker:
         worker.post("/workflows/countdown", {"id": "c5", "args": [5]})
         assert worker.result("c5") == "counted down from 5"

@@ -27,7 +27,7 @@ from typing import Any
 
 from everstep_cloudflare.vendor import vendor
 from tests.components import requires_component
-from tools.components import HOME, locked, run, workerd
+from tools.components import HOME, locked, miniflare, run, workerd
 
 SITES = Path(__file__).parent / "sites"
 COMPATIBILITY = "2026-11-01"
@@ -42,8 +42,8 @@ const config :Workerd.Config = (
     (name = "main", worker = .main),
     (name = "front", worker = .front),
     (name = "storage", disk = (writable = true)),
-    (name = "internet", network = (allow = ["public", "private"])),
-  ],
+    (name = "internet", network = (allow = ["public", "private"])),%(services)s
+  ],%(extensions)s
   sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "front")],
 );
 
@@ -70,12 +70,44 @@ const main :Workerd.Worker = (
   durableObjectStorage = (localDisk = "storage"),
 );
 """
+_R2_SERVICES = """
+    (name = "r2", worker = (
+      compatibilityDate = "%(date)s",
+      modules = [(name = "entry.js", esModule = embed "%(workers)s/shared/object-entry.worker.js")],
+      bindings = [
+        (name = "MINIFLARE_NAMESPACE", text = "%(bucket)s"),
+        (name = "MINIFLARE_OBJECT",
+          durableObjectNamespace = (className = "R2BucketObject", serviceName = "r2 objects")),
+      ],
+    )),
+    (name = "r2 objects", worker = (
+      compatibilityDate = "2023-07-24",
+      compatibilityFlags = ["nodejs_compat", "experimental"],
+      modules = [(name = "bucket.js", esModule = embed "%(workers)s/r2/bucket.worker.js")],
+      durableObjectNamespaces = [(className = "R2BucketObject", uniqueKey = "R2BucketObject")],
+      durableObjectStorage = (localDisk = "r2 disk"),
+      bindings = [(name = "MINIFLARE_BLOBS", service = "r2 disk")],
+    )),
+    (name = "r2 disk", disk = (path = "%(disk)s", writable = true)),"""
+_R2_EXTENSIONS = """
+  extensions = [(modules = [
+    (name = "miniflare:shared", esModule = embed "%(workers)s/shared/index.worker.js"),
+    (name = "miniflare:zod", esModule = embed "%(workers)s/shared/zod.worker.js"),
+  ])],"""
 
 
 def installed() -> workerd.Workerd:
     """The runtime, or a skipped test."""
     found = workerd.find()
     requires_component("workerd", present=found is not None, hint=workerd.HINT)
+    assert found is not None
+    return found
+
+
+def simulator() -> miniflare.Miniflare:
+    """R2's simulator, or a skipped test."""
+    found = miniflare.find()
+    requires_component("miniflare", present=found is not None, hint=miniflare.HINT)
     assert found is not None
     return found
 
@@ -133,6 +165,7 @@ class Worker:
         files: what is deployed: entry.py and what it imports; by default with everything vendored.
         objects: bindings of Durable Objects, and their classes.
         variables: of the Worker's environment.
+        bucket: the name under which a bucket of R2 is bound; Cloudflare's simulator, with its files in `folder`.
     """
 
     def __init__(
@@ -142,6 +175,7 @@ class Worker:
         *,
         objects: Mapping[str, str] = CLASSES,
         variables: Mapping[str, str] | None = None,
+        bucket: str | None = None,
         start: bool = True,
     ) -> None:
         self.folder = folder
@@ -163,8 +197,16 @@ class Worker:
             "folder": folder,
             "app": compiled(files),
             "bindings": ", ".join(bindings),
+            "services": "",
+            "extensions": "",
             "namespaces": ", ".join(namespaces),
         }
+        if bucket is not None:
+            disk = folder / "r2"
+            disk.mkdir(exist_ok=True)
+            given_r2 = {"date": COMPATIBILITY, "workers": simulator().workers, "bucket": bucket, "disk": disk}
+            names |= {"services": _R2_SERVICES % given_r2, "extensions": _R2_EXTENSIONS % given_r2}
+            names["bindings"] = f'{names["bindings"]}, (name = "{bucket}", r2Bucket = "r2")'
         (folder / "config.capnp").write_text(self._config(names))
         self.process: subprocess.Popen[bytes] | None = None
         self.boot = 0.0

@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from typing import Any
 from urllib.parse import unquote
 
 from flows import Ledger as LedgerClient
 from flows import app
-from mode import BLOBS, STEPS
+from mode import STEPS
 from workers import DurableObject, Response
 
 from everstep.clock import SystemClock
-from everstep_cloudflare import handler, platform
+from everstep_cloudflare import handler
 from everstep_cloudflare.objects import client_of
-from everstep_cloudflare.platform import EnvBindings, ObjectStorage, R2Blobs
+from everstep_cloudflare.platform import EnvBindings, ObjectStorage, blobs_of
 
 
 def setup(env: Any) -> None:
     app.provide(LedgerClient(env))
 
-
-class Bucket:
-    """In place of R2, which workerd alone does not have: the same calls, on a dictionary of this process."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, Any] = {}
-
-    async def put(self, key: str, data: Any) -> None:
-        self.held[key] = data.to_bytes() if hasattr(data, "to_bytes") else bytes(data.to_py())
-
-    async def get(self, key: str) -> Any:
-        return Body(self.held[key]) if key in self.held else None
-
-    async def delete(self, key: str) -> None:
-        self.held.pop(key, None)
-
-
-class Body:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    async def arrayBuffer(self) -> Body:
-        return self
-
-    def to_bytes(self) -> bytes:
-        return self._data
-
-
-BUCKET = Bucket()
-if BLOBS:
-    platform.blobs_of = lambda env: R2Blobs(BUCKET)
 
 worker = handler(app, setup=setup, steps_per_invocation=STEPS)
 Index = worker.Index
@@ -116,6 +87,41 @@ class Ledger(DurableObject):
         return str(self.sql.exec(sql, len(prefix), prefix).one()["found"])
 
 
+async def check_bucket(blobs: Any) -> list[str]:
+    """What comes back from the bucket, where it is not what was put there."""
+    everything = {"plain": b"a", "empty": b"", "every byte": bytes(range(256)) * 20_000, "a/é/\U0001f40d?&#%": b"\0"}
+    everything |= {"k" * 1000: b"1000", "k" * 1001: b"1001", "é" * 700: b"long", "é" * 700 + "x": b"longer"}
+    for key, data in everything.items():
+        await blobs.put(key, b"before")
+        await blobs.put(key, data)
+    wrong = [key for key, data in everything.items() if await blobs.get(key) != data]
+    for key in everything:
+        await blobs.delete(key)
+        await blobs.delete(key)
+        try:
+            await blobs.get(key)
+            wrong.append(f"{key} is still there")
+        except KeyError:
+            pass
+    return wrong
+
+
+def import_all() -> dict[str, str]:
+    """Imports whatever is vendored; tells what each module says that refuses."""
+    import everstep
+    import everstep_cloudflare
+
+    said = {}
+    for package in (everstep, everstep_cloudflare):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.", onerror=lambda name: None):
+            try:
+                importlib.import_module(module.name)
+                said[module.name] = ""
+            except ImportError as error:
+                said[module.name] = str(error)
+    return said
+
+
 class Later(SystemClock):
     """Two minutes ahead: a sweep leaves alone what is late by less than one."""
 
@@ -140,6 +146,17 @@ class Default(worker.Default):  # type: ignore[name-defined]
             case ["", "verify", repair]:
                 report = await client_of(app, EnvBindings(self.env)).verify(repair == "repair")
                 return Response(json.dumps(report.to_dict()))
+            case ["", "bucket"]:
+                return Response(
+                    json.dumps([[one.key, one.size] for one in (await self.env.EVERSTEP_BLOBS.list()).objects])
+                )
+            case ["", "bucket", "check"]:
+                return Response(json.dumps(await check_bucket(blobs_of(self.env))))
+            case ["", "bucket", "lose", key]:
+                await self.env.EVERSTEP_BLOBS.delete(key)
+                return Response("null")
+            case ["", "imports"]:
+                return Response(json.dumps(import_all()))
             case ["", "counted"]:
                 return Response(json.dumps(COUNTED))
         return await super().fetch(request)
