@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .errors import DecodeError, NotSerializable, PayloadTooLarge
+from .nesting import DEEPEST, NestedTooDeeply, check_nesting
 from .plain import plain
 from .promise import NO_TAGS, Payload, make
 
@@ -284,6 +285,11 @@ def _text(flat: Any, where: str) -> str:
 
 
 def _load(text: str) -> Any:
+    if type(text) is str and len(text) > DEEPEST:
+        try:
+            check_nesting(text)
+        except NestedTooDeeply as error:
+            raise DecodeError(f"the stored text is {error}") from None
     # Our own text has no space around it: the scanner alone reads it, in half the time.
     try:
         value, end = _scan(text, 0)

@@ -15,6 +15,7 @@ from .driver import DONE, Answer, Driver, Retry, Tell, lives_on
 from .errors import AlreadySettled, InvalidArgument, InvalidId, NotFound
 from .events import Event, dispatch
 from .ids import check_any
+from .nesting import loads
 from .peers import Peers
 from .ports import Wake, Waker
 from .promise import State, TaskState, from_row, project
@@ -197,7 +198,7 @@ def wake_to_json(wake: Wake) -> str:
 def wake_from_json(text: str | bytes) -> Wake:
     """The wake-up that a message's body is. Raises InvalidArgument, saying what is wrong with it."""
     try:
-        body = json.loads(text)
+        body = loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"a wake-up is JSON: {error}") from None
     match body:

@@ -17,6 +17,7 @@ from .codec import Codec
 from .errors import DecodeError
 from .folding import Entry, unfold
 from .ids import child_prefix
+from .nesting import DEEPEST, check_nesting, loads
 from .operation import _NOTHING, Recorded, in_cells
 from .past import Past
 from .promise import (
@@ -225,6 +226,9 @@ async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
     plain = [row for row in rows if row[16] is None or not _has_headers(row[16])]
     texts = [text for row in plain for text in (row[9] or _NO_CALL, row[10] or "null")]
     try:
+        for text in texts:
+            if len(text) > DEEPEST:
+                check_nesting(text)
         parsed = json.loads(f"[{','.join(texts)}]")
         if len(parsed) != len(texts):
             raise ValueError("a record holds more than one value")
@@ -250,8 +254,8 @@ def _has_headers(rest: str | None) -> bool:
 
 def _parse(row: Row, text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError as error:
+        return loads(text)
+    except (ValueError, RecursionError) as error:
         raise DecodeError(f"{row.id}: its record is damaged: {error}") from None
 
 

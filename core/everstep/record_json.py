@@ -14,6 +14,7 @@ import binascii
 import json
 from typing import Any
 
+from .nesting import loads
 from .operation import decode_call
 from .promise import NO_TAGS, TARGET, Kind, Payload, Record, Schedule, State, Tags
 
@@ -101,8 +102,8 @@ def _failure(record: Record) -> Payload:
 
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return loads(text)
+    except (ValueError, RecursionError):
         return None
 
 

@@ -6,7 +6,6 @@ own and the same at every delivery, so that it starts one run however often it c
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -15,6 +14,7 @@ from urllib.parse import unquote_plus
 
 from everstep.errors import UsageError
 from everstep.events import Event
+from everstep.nesting import loads
 
 Payload = Mapping[str, Any]
 
@@ -213,7 +213,7 @@ def _json(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     try:
-        return json.loads(text)
+        return loads(text)
     except (ValueError, RecursionError):
         return text
 

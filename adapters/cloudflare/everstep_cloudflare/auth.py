@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 import hmac
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from everstep.clock import Clock, SystemClock
+from everstep.nesting import loads
 
 HEADER = "cf-access-jwt-assertion"
 _SKEW = 60
@@ -73,8 +73,8 @@ def access(
             return False
         try:
             header, claims, signature = (
-                json.loads(_decoded(parts[0])),
-                json.loads(_decoded(parts[1])),
+                loads(_decoded(parts[0])),
+                loads(_decoded(parts[1])),
                 _decoded(parts[2]),
             )
             if header["alg"] != "RS256" or claims["iss"] != issuer:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from everstep.events import Event
+from everstep.nesting import loads
 
 
 def event_of(queue: str, message: Any) -> Event:
@@ -42,7 +42,7 @@ def _plain(body: Any) -> Any:
             return bytes(body)
     if isinstance(body, str):
         try:
-            return json.loads(body)
-        except ValueError:
+            return loads(body)
+        except (ValueError, RecursionError):
             return body
     return body

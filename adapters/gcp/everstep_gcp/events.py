@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from everstep.clock import to_milliseconds
 from everstep.errors import InvalidArgument
 from everstep.events import Event
+from everstep.nesting import loads
 
 _PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 _STRUCTURED = "application/cloudevents+json"
@@ -97,7 +97,7 @@ def _message(message: Any, source: str, fields: Mapping[str, Any]) -> Event:
 
 def _object(body: bytes, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        found = loads(body)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"{what} is JSON: {error}") from None
     if not isinstance(found, dict):
@@ -117,7 +117,7 @@ def _value(raw: bytes) -> Any:
     if not raw:
         return None
     try:
-        return json.loads(raw)
+        return loads(raw)
     except (ValueError, RecursionError):
         pass
     try:

@@ -22,6 +22,7 @@ from everstep.driver import Done
 from everstep.errors import InvalidArgument, PlatformError
 from everstep.events import Event, EventRefused, run_id
 from everstep.hosting import Host, wake_from_json
+from everstep.nesting import loads
 
 from .auth import Unauthorized, Verifier
 from .events import event_of, is_cloud_event
@@ -200,7 +201,7 @@ def _start_of(name: str, headers: Mapping[str, str], body: bytes, environ: Mappi
     `Idempotency-Key` its identity. What is no JSON is left as it is, for the API to refuse."""
     path = f"/workflows/{quote(name, safe='')}"
     try:
-        start: dict[str, Any] = {"args": [json.loads(body) if body else None]}
+        start: dict[str, Any] = {"args": [loads(body) if body else None]}
         if key := headers.get("idempotency-key", ""):
             start["id"] = run_id(name, Event(key, "direct"))
         body = json.dumps(start).encode()

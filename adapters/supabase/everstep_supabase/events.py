@@ -14,6 +14,7 @@ from typing import Any
 
 from everstep.errors import InvalidArgument
 from everstep.events import Event
+from everstep.nesting import loads
 
 TYPES = ("INSERT", "UPDATE", "DELETE")
 
@@ -31,7 +32,7 @@ def webhook(body: bytes, *, key: str = "id") -> Event:
         InvalidArgument: the body is no such webhook; the message says what is wrong.
     """
     try:
-        told = json.loads(body, parse_float=Decimal)
+        told = loads(body, parse_float=Decimal)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"a webhook is JSON: {error}") from None
     match told:

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any, NoReturn
 
+from everstep.nesting import NestedTooDeeply, check_nesting
+
 
 def dumps(value: Any) -> bytes:
     """JSON bytes. What JSON has no way to say (a NaN in a stored result, half a surrogate pair) becomes text."""
@@ -18,13 +20,16 @@ def dumps(value: Any) -> bytes:
 def loads(data: bytes) -> Any:
     """The value of a JSON text. Raises ValueError, saying what is wrong, for anything the standard does not allow."""
     try:
+        check_nesting(data)
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except NestedTooDeeply as error:
+        raise ValueError(f"is {error}") from None
     except RecursionError:
-        raise ValueError("is nested too deeply") from None
+        raise ValueError("is nested too deeply for the stack it was met on") from None
     if b"\\u" in data or b"e" in data or b"E" in data:
         _check(value)
     return value

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from urllib.parse import quote
 
 import pytest
+
+from everstep.clock import NEVER
+from everstep.protocol import VERSION
 
 from .worker import Worker
 
@@ -179,6 +183,27 @@ def test_nobody_passes_without_the_token(worker: Worker) -> None:
     )
     assert worker.call("GET", "/promises/nobody")[0] == 404
     assert worker.call("GET", "/", headers={"authorization": ""})[0] == 200
+
+
+def test_what_is_nested_a_hundred_thousand_deep_is_refused_and_ends_nothing(worker: Worker) -> None:
+    """A parser that went after it would run out of JavaScript's stack, and the interpreter with it."""
+    deep = "[" * 100_000 + "]" * 100_000
+    status, problem = worker.call("POST", "/workflows/square", f'{{"id": "deep", "args": {deep}}}'.encode())
+    assert (status, problem["detail"]) == (400, "the body is nested too deeply: more than 200 levels")
+    assert worker.call("POST", "/", deep.encode())[0] == 400
+    create = {"id": "deep", "timeoutAt": NEVER, "param": {}, "tags": {"resonate:external": "true"}}
+    settle = {"id": "deep", "state": "resolved", "value": {"data": b64encode(deep.encode()).decode()}}
+    for kind, data in (("promise.create", create), ("promise.settle", settle)):
+        worker.post("/", {"kind": kind, "head": {"corrId": "c", "version": VERSION}, "data": data})
+    assert "nested too deeply" in json.dumps(worker.get("/promises/deep"))
+    message = {"id": "m-deep", "body": deep}
+    assert worker.post("/cdn-cgi/handler/queue?queue=orders", [message])["explicitAcks"] == ["m-deep"]
+
+    near = "[" * 100 + "]" * 100
+    assert worker.call("POST", "/workflows/order", f'{{"id": "near", "args": [{near}]}}'.encode())[0] == 400
+    near = near[1:-1]
+    assert worker.call("POST", "/workflows/same", f'{{"id": "near", "args": [{near}]}}'.encode())[0] == 202
+    assert worker.result("near") == json.loads(near)
 
 
 def test_a_payload_that_no_row_can_hold_goes_to_the_bucket(worker: Worker) -> None:

@@ -22,7 +22,6 @@ COMMANDS = "the command line is no part of a Worker"
 CLIENT = "drives the routes with httpx, which wants sockets; in workerd they are driven from outside"
 COMPILED = "needs a compiled package"
 MINUTES = "takes minutes there, and runs elsewhere"
-DEPTH = "nests a hundred thousand levels deep, which ends an interpreter whose stack is JavaScript's"
 REPOSITORY = "is about the repository or the installed distribution"
 
 MODULES = {
@@ -65,8 +64,6 @@ TESTS = {
     "*test_cron.py::test_without_the_library_the_extra_is_named": PROCESS,
     "*test_cron.py::test_importing_the_service_loads_no_calendar": PROCESS,
     "*test_notes.py::*True]": COMPILED,
-    "*test_codec.py::test_damaged_text_is_a_decode_error*": DEPTH,
-    "*test_hosting.py::test_what_is_no_wake_up_is_refused*": DEPTH,
 }
 left_out: Counter[str] = Counter()
 

@@ -110,6 +110,11 @@ async def order(ctx: Context, body: Any) -> Any:
 
 
 @app.workflow
+async def same(ctx: Context, value: Any) -> Any:
+    return value
+
+
+@app.workflow
 async def large(ctx: Context, size: int) -> int:
     return len(await ctx.run(blow_up, size))
 
