@@ -40,7 +40,6 @@ from .promise import (
     settled,
 )
 from .registry import App
-from .resuming import taken
 from .service import Service
 from .starts import WORK, Work, check_same
 from .steps import Threads, in_thread
@@ -324,6 +323,8 @@ class Driver:
         self, rows: list[Row], inbox: tuple[str, ...], claim: Claim, kept: Kept | None, until: int
     ) -> Answer | None:
         """Go on with a task that the store has acquired: what stands now follows from what stood before."""
+        from .resuming import taken  # only where a store resumes by itself
+
         before = from_row(rows[0])
         acquired = taken(before, inbox, claim)
         if acquired is None or before.task is None:

@@ -93,7 +93,7 @@ def test_a_copy_is_shared_with_nobody() -> None:
 
 @pytest.mark.parametrize("text", [" ", "{", "nul", "[1,]", '"a', "1 2", "NaN", "[Infinity]", "\x00", "[" * 100_000])
 def test_damaged_text_is_a_decode_error(text: str) -> None:
-    with pytest.raises(DecodeError, match="the stored text is (not JSON|nested too deeply)"):
+    with pytest.raises(DecodeError, match=r"the stored text is (not JSON|nested too deeply)"):
         Codec().decode(Payload(text))
 
 

@@ -1,10 +1,10 @@
 """Python sources for a Worker: each statement in its line and under its own names, without what only people and type
 checkers read.
 
-Docstrings, comments, annotations outside of classes' bodies, overloads, imports for type checkers and imports that are
-then unused become blank lines; an indent is one space, and there is none where none is needed. So a traceback still
-points to the right line, and the line still says what it does. Annotations in the body of a class stay: dataclasses,
-named tuples and decoding read them.
+Docstrings, comments, annotations outside of classes' bodies, overloads, the methods of protocols, imports for type
+checkers and imports that are then unused become blank lines; an indent is one space, and there is none where none is
+needed. So a traceback still points to the right line, and the line still says what it does. Annotations in the body of
+a class stay: dataclasses, named tuples and decoding read them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def without_types(source: str) -> str:
                     leaving.append(child)
                     continue
                 case ast.FunctionDef() | ast.AsyncFunctionDef():
-                    if any(isinstance(one, ast.Name) and one.id == "overload" for one in child.decorator_list):
+                    if _is_overload(child) or (_is_protocol(node) and _is_stub(child)):
                         leaving.append(child)
                         continue
                     if child.returns is not None:
@@ -79,6 +79,21 @@ def without_types(source: str) -> str:
 
     look(tree, False)
     return _without(source, tree, leaving, spans)
+
+
+def _is_overload(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(one, ast.Name) and one.id == "overload" for one in node.decorator_list)
+
+
+def _is_protocol(node: ast.AST) -> bool:
+    bases = [] if not isinstance(node, ast.ClassDef) or node.decorator_list else node.bases
+    plain = [one.value if isinstance(one, ast.Subscript) else one for one in bases]
+    return any(isinstance(one, ast.Name) and one.id == "Protocol" for one in plain)
+
+
+def _is_stub(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    values = [one.value for one in node.body if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)]
+    return len(values) == len(node.body) and all(one.value is ... for one in values)
 
 
 def without_unused(source: str, asked: Collection[str] = ()) -> str:
@@ -115,6 +130,7 @@ def narrow(source: str) -> str:
     """With one space for each indent and between words, and none elsewhere; texts stay as they are."""
     lines = source.splitlines()
     cuts: list[tuple[int, int, int]] = []
+    commas: list[list[tuple[int, int]]] = []
     depth, texts, begins, row, end, before = 0, 0, True, 0, 0, ""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type in _TEXT_ENDS:
@@ -137,9 +153,19 @@ def narrow(source: str) -> str:
                 elif column > end:
                     kept = int(_in_word(before) and _in_word(token.string[0], after=True))
                     cuts.append((first, end, column - end - kept))
+                match token.string:
+                    case "(" | "[" | "{":
+                        commas.append([])
+                    case "," if commas:
+                        commas[-1].append(token.start)
+                    case ")" | "]" | "}":
+                        # One comma alone may make a tuple; the last of more is there for people.
+                        within = commas.pop()
+                        if len(within) > 1 and before == ",":
+                            cuts.append((*within[-1], 1))
                 begins, (row, end), before = False, token.end, token.string[-1:]
                 texts += kind in _TEXT_BEGINS
-    for first, column, count in reversed(cuts):
+    for first, column, count in sorted(cuts, reverse=True):
         line = lines[first - 1]
         lines[first - 1] = line[:column] + line[column + count :]
     return "\n".join(lines) + "\n"

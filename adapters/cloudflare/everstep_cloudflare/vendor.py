@@ -1,9 +1,8 @@
 """Puts into `python_modules` what a Worker of ours needs: `python -m everstep_cloudflare.vendor python_modules`.
 
 A Worker's size counts when it starts. So Everstep travels as what a Worker's imports reach, without what no Worker can
-use, and its sources without what only people and type checkers read (see `shrink`). Where something left out stands a
-module of one line, which says so when it is imported; `--keep` brings it along, with what it imports. The other
-packages are what `pip` installs.
+use, and its sources without what only people and type checkers read (see `shrink`). Importing what was left out says
+so; `--keep` brings it along, with what it imports. The other packages are what `pip` installs.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import gzip
+import json
 import shutil
 import subprocess
 import sys
@@ -32,7 +32,9 @@ UNUSABLE = {
     "everstep.http.bearer": "it needs PyJWT and cryptography, add --with both",
     "everstep.http.debug": "it is for tests of the protocol",
     "everstep.http.hub": "no connection outlives a Worker's request",
+    "everstep.http.limits": "a Worker counts nothing from one request to the next",
     "everstep.local": "a Worker's runtime is its objects",
+    "everstep.resuming": "it is for stores that resume by themselves",
     "everstep.stores": "a Worker's store is its objects",
     "everstep.sync": "a Worker has no thread",
     "everstep.wakers": "a Worker is woken by alarms",
@@ -40,11 +42,26 @@ UNUSABLE = {
     f"{OWN}.vendor": "",
 }
 """Modules that others import, in places that no Worker comes to, and why none does."""
-_TELLS = "_left_out"
-_TELLING = f"""def tell(name,why):
- raise ImportError(name+" was left out of python_modules"+why+"; to keep it:\
- python -m {OWN}.vendor --keep "+name+" python_modules",name=name)
+_FINDER = "_left_out"
+_SAYS = f"""import sys
+class Finder:
+ def find_spec(self,name,path=None,target=None):
+  if name in WHY:
+   raise ImportError(f"{{name}} was left out of python_modules{{WHY[name]}}; to keep it:\
+ python -m {OWN}.vendor --keep {{name}} python_modules",name=name)
+sys.meta_path.append(Finder())
 """
+"""What is asked for that nobody found, and that stayed behind, is refused in these words."""
+
+
+_OPENAPI = "everstep.http.openapi"
+_DOCUMENT = """import gzip,json
+from importlib.resources import files
+def describe(root=""):
+ document=json.loads(gzip.decompress(files("everstep.http").joinpath("openapi.json.gz").read_bytes()))
+ return{**document,"servers":[{"url":root.rstrip("/")or"/"}]}
+"""
+"""A document that is always the same need not be made anew."""
 
 
 class Vendored(NamedTuple):
@@ -90,18 +107,15 @@ def vendor(folder: Path, packages: Sequence[str] = PACKAGES, *, keep: Sequence[s
         path, text = there[name], there[name].read_text()
         # What is kept may hold functions whose annotations are read: workflows, or tools of a model.
         if name in plain:
-            text = shrunk(text, _asked(imports, reached, name))
+            text = _DOCUMENT if name == _OPENAPI else shrunk(text, _asked(imports, reached, name))
         _write(folder, path, name, text.encode())
-        if path.name == "__init__.py":
-            for data in sorted(path.parent.iterdir()):
-                if data.suffix == ".html":
-                    _write(folder, data, name, gzip.compress(data.read_bytes(), mtime=0), ".gz")
+    for file, data in _compressed():
+        _write(folder, Path(file), "everstep.http", gzip.compress(data, mtime=0))
     left_out = _left_out(there, reached)
-    for name, why in left_out.items():
-        if name.startswith("everstep."):
-            stub = f"from everstep.{_TELLS} import tell\ntell(__name__,{f' ({why})' if why else ''!r})\n"
-            _write(folder, Path(f"{name.rpartition('.')[2]}.py"), name, stub.encode())
-    _write(folder, Path(f"{_TELLS}.py"), f"everstep.{_TELLS}", _TELLING.encode())
+    why = {name: f" ({why})" if why else "" for name, why in left_out.items()}
+    _write(folder, Path(f"{_FINDER}.py"), f"everstep.{_FINDER}", f"{_SAYS}WHY={why}\n".encode())
+    with (folder / "everstep" / "__init__.py").open("a") as init:
+        init.write(f"from . import {_FINDER}\n")
     return Vendored(_size(folder / "everstep") + _size(folder / OWN), others, left_out)
 
 
@@ -163,6 +177,14 @@ def check(sources: Path, left_out: Mapping[str, str]) -> None:
                     raise Missing(f"{path} imports {name}, which a Worker does not get{why}; to keep it: --keep {name}")
 
 
+def _compressed() -> Iterator[tuple[str, bytes]]:
+    """Files of `everstep.http` that are data."""
+    from everstep.http.openapi import describe
+
+    yield "openapi.json.gz", json.dumps(describe()).encode()
+    yield "page.html.gz", Path(everstep.http.__file__).with_name("page.html").read_bytes()
+
+
 def _unusable(name: str) -> bool:
     return any(one in UNUSABLE for one in (name, *_above(name)))
 
@@ -193,10 +215,10 @@ def _left_out(there: Mapping[str, Path], reached: Sequence[str]) -> dict[str, st
     }
 
 
-def _write(folder: Path, path: Path, name: str, data: bytes, suffix: str = "") -> None:
+def _write(folder: Path, path: Path, name: str, data: bytes) -> None:
     """Write what goes to a module's place: into its folder where the file is an `__init__` or beside one."""
     package = name.split(".") if path.name == "__init__.py" or path.suffix != ".py" else name.split(".")[:-1]
-    target = folder.joinpath(*package, path.name + suffix)
+    target = folder.joinpath(*package, path.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(data)
 

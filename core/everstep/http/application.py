@@ -28,7 +28,6 @@ from .body import Fields, read_object, seconds_of
 from .brief import brief, brief_tree
 from .envelope import Envelope, refusal
 from .feed import Feed, Topic
-from .limits import Limiter, Rate
 from .messages import Messenger
 from .openapi import describe
 from .page import page as live_page
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
 
     from .debug import Debug
     from .hub import Hub
+    from .limits import Limiter, Rate
 
 HEARTBEAT = 15.0
 
@@ -91,7 +91,7 @@ class Application:
         self._stopping = asyncio.Event()
         self._messages = messages if messages is not None else _within_this_process(self._clock)
         self._origins = frozenset(origins)
-        self._limiter = Limiter(rate, self._clock) if rate is not None else None
+        self._limiter = _limiter(rate, self._clock) if rate is not None else None
         self._envelope = Envelope(
             lambda: self.client, self._pass, max_body, _debug(lambda: self.client) if debug else None, self.kick
         )
@@ -481,6 +481,12 @@ def _within_this_process(clock: Clock) -> Messenger:
     from .hub import Hub
 
     return Messenger(Hub(), background=True, clock=clock)
+
+
+def _limiter(rate: Rate, clock: Clock) -> Limiter:
+    from .limits import Limiter
+
+    return Limiter(rate, clock)
 
 
 def _debug(client: Callable[[], Client]) -> Debug:
