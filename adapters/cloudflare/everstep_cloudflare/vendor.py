@@ -211,7 +211,7 @@ def _left_out(there: Mapping[str, Path], reached: Sequence[str]) -> dict[str, st
     return {
         name: UNUSABLE.get(name, "")
         for name in there
-        if name not in reached and name.rpartition(".")[0] in ("", *reached)
+        if name.startswith("everstep.") and name not in reached and name.rpartition(".")[0] in reached
     }
 
 
