@@ -2,7 +2,7 @@
 
 A Worker's size counts when it starts. So Everstep travels as what a Worker's imports reach, without what no Worker can
 use, and its sources without what only people and type checkers read (see `shrink`). Importing what was left out says
-so; `--keep` brings it along, with what it imports. The other packages are what `pip` installs.
+so; what the App imports comes along, and so does what `--keep` names. The other packages are what `pip` installs.
 """
 
 from __future__ import annotations
@@ -76,24 +76,28 @@ class Vendored(NamedTuple):
 
 
 class Missing(Exception):
-    """An App imports, or was to keep, what is not there; the message says what and where."""
+    """An App imports what no Worker can use, or was to keep what is not there; the message says what and where."""
 
 
-def vendor(folder: Path, packages: Sequence[str] = PACKAGES, *, keep: Sequence[str] = ()) -> Vendored:
+def vendor(
+    folder: Path, packages: Sequence[str] = PACKAGES, *, keep: Sequence[str] = (), app: Path | None = None
+) -> Vendored:
     """Fill `folder`; what was in it of ours is replaced.
 
     Args:
         packages: what pip is to install beside.
         keep: modules of `everstep`, by their full names, that a Worker would not get by itself.
+        app: the folder of the App's own modules; what they import comes along.
 
     Raises:
-        Missing: there is no such module to keep.
+        Missing: there is no such module to keep, or the App imports one that no Worker can use.
         subprocess.CalledProcessError: pip could not install the packages; it has said why.
     """
     there = modules()
     for name in keep:
         if name not in there:
             raise Missing(f"there is no module {name!r} to keep")
+    keep = [*keep, *_wanted(app, keep)] if app is not None else keep
     folder.mkdir(parents=True, exist_ok=True)
     if packages:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--no-compile", "--target", str(folder)]
@@ -160,21 +164,21 @@ def imported(name: str, path: Path) -> set[str]:
     return found
 
 
-def check(sources: Path, left_out: Mapping[str, str]) -> None:
-    """See whether the files of an App import what stayed behind.
-
-    Raises:
-        Missing: one does.
-    """
-    for path in sorted(sources.rglob("*.py")):
+def _wanted(app: Path, kept: Sequence[str]) -> list[str]:
+    """The modules of `everstep` that the files of an App import. Raises Missing for one that no Worker can use."""
+    there, wanted = modules(), list[str]()
+    for path in sorted(app.rglob("*.py")):
         for name in sorted(imported(path.stem, path)):
             above, _, last = name.rpartition(".")
-            if above == "everstep" and last in everstep._LAZY:
-                name = f"everstep.{everstep._LAZY[last]}"
-            for one in (name, *_above(name)):
-                if one in left_out:
-                    why = f" ({left_out[one]})" if left_out[one] else ""
-                    raise Missing(f"{path} imports {name}, which a Worker does not get{why}; to keep it: --keep {name}")
+            name = f"everstep.{everstep._LAZY[last]}" if above == "everstep" and last in everstep._LAZY else name
+            if name not in there or name in kept:
+                continue
+            if why := [UNUSABLE[one] for one in (name, *_above(name)) if one in UNUSABLE]:
+                raise Missing(
+                    f"{path} imports {name}, which is left out: {why[0]}; to have it all the same: --keep {name}"
+                )
+            wanted.append(name)
+    return wanted
 
 
 def _compressed() -> Iterator[tuple[str, bytes]]:
@@ -235,16 +239,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keep", action="append", default=[], metavar="MODULE", help="of everstep: do not leave it out"
     )
-    parser.add_argument(
-        "--app", type=Path, metavar="FOLDER", help="whose imports are looked at; by default src, beside"
-    )
+    parser.add_argument("--app", type=Path, metavar="FOLDER", help="whose imports come along; by default src, beside")
     parser.add_argument("--requirements", type=Path, help="a file of packages to install too, if it is there")
     given = parser.parse_args(arguments)
     if given.requirements is not None and given.requirements.is_file():
         given.more += [f"--requirement={given.requirements}"]
     try:
-        done = vendor(given.folder, (*PACKAGES, *given.more), keep=given.keep)
-        check(given.app or given.folder.resolve().parent / "src", done.left_out)
+        app = given.app or given.folder.resolve().parent / "src"
+        done = vendor(given.folder, (*PACKAGES, *given.more), keep=given.keep, app=app)
     except Missing as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)  # noqa: T201
         return 2

@@ -47,8 +47,11 @@ HANDLER = "from everstep_cloudflare import handler\nDefault, Run, Index = handle
 
 def deployed(folder: Path, files: dict[str, bytes], tells: str = "", steps: int | None = None) -> Worker:
     """A Worker of these modules, with what is vendored and what the platform's packages are."""
-    vendor(folder / "python_modules", ())
+    (folder / "src").mkdir()
     entry = tells + HANDLER.replace("STEPS", str(steps)) if tells else files["entry.py"].decode()
+    for name in ("app.py", "entry.py"):
+        (folder / "src" / name).write_bytes({**files, "entry.py": entry.encode()}[name])
+    vendor(folder / "python_modules", (), app=folder / "src")
     whole = {
         **sources(installed().packages, "python_modules/", skip=("bin",)),
         **sources(folder / "python_modules", "python_modules/"),

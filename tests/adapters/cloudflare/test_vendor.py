@@ -18,10 +18,12 @@ from types import CodeType
 
 import pytest
 
+from everstep.cli.new import templates
 from everstep.http.openapi import describe
 from everstep_cloudflare import vendor as vendoring
 from everstep_cloudflare.shrink import narrow, shrunk, without_types, without_unused, without_words
-from everstep_cloudflare.vendor import PACKAGES, UNUSABLE, Missing, check, vendor
+from everstep_cloudflare.vendor import PACKAGES, UNUSABLE, vendor
+from tests.templates_by_path import made
 from tools.components import ROOT
 
 from .worker import installed, sources
@@ -93,26 +95,45 @@ def test_what_stays_behind_says_so_when_it_is_imported(tmp_path: Path) -> None:
     assert (tmp_path / "everstep" / "sync.py").read_text() == (ROOT / "core" / "everstep" / "sync.py").read_text()
 
 
-def test_an_app_that_imports_what_stays_behind_is_told_when_it_is_put_together(
+def test_an_app_that_imports_what_no_worker_can_use_is_told_when_it_is_put_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(vendoring, "PACKAGES", ())
-    app = tmp_path / "src" / "app.py"
+    app, there = tmp_path / "src" / "app.py", tmp_path / "python_modules"
     app.parent.mkdir()
-    modules = str(tmp_path / "python_modules")
-    app.write_text("from everstep import App\n\n\ndef later():\n    from everstep import SyncClient\n")
-    assert vendoring.main([modules]) == 2
-    told = capsys.readouterr().err
-    assert "app.py imports everstep.sync, which a Worker does not get (a Worker has no thread)" in told
-    assert "--keep everstep.sync" in told
-    assert vendoring.main([modules, "--keep", "everstep.sync"]) == 0
-    assert capsys.readouterr().out.startswith(f"{modules}: ")
-    assert vendoring.main([modules, "--keep", "everstep.nothing"]) == 2
+    for text, name, why in (
+        (
+            "from everstep import App\n\n\ndef later():\n    from everstep import SyncClient\n",
+            "sync",
+            "a Worker has no thread",
+        ),
+        ("import everstep.stores.sqlite\n", "stores.sqlite", "a Worker's store is its objects"),
+        ("from everstep.http import bearer\n", "http.bearer", "it needs PyJWT"),
+    ):
+        app.write_text(text)
+        assert vendoring.main([str(there)]) == 2
+        told = capsys.readouterr().err
+        assert f"app.py imports everstep.{name}, which is left out: {why}" in told
+        assert f"--keep everstep.{name}" in told
+    assert vendoring.main([str(there), "--keep", "everstep.http.bearer"]) == 0
+    assert capsys.readouterr().out.startswith(f"{there}: ")
+    assert vendoring.main([str(there), "--keep", "everstep.nothing"]) == 2
     assert "there is no module 'everstep.nothing' to keep" in capsys.readouterr().err
-    app.write_text("import everstep.testing.simulation\n")
-    assert vendoring.main([modules]) == 2
     app.write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from everstep.sync import SyncClient\n")
-    assert vendoring.main([modules]) == 0
+    assert vendoring.main([str(there)]) == 0
+    assert not (there / "everstep" / "models").exists()
+
+
+@pytest.mark.parametrize("name", [name for name, one in templates().items() if "cloudflare" in one.platforms])
+def test_what_a_template_imports_comes_along(name: str, tmp_path: Path) -> None:
+    mine = made(name, tmp_path / "mine", "cloudflare")
+    vendor(tmp_path / "python_modules", (), app=mine)
+    needed = {
+        one for path in mine.rglob("*.py") for one in vendoring.imported(path.stem, path)
+    } & vendoring.modules().keys()
+    for one in needed:
+        place = tmp_path / "python_modules" / one.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file(), one
 
 
 def test_the_other_packages_are_those_of_the_component() -> None:
@@ -260,10 +281,3 @@ def test_spaces_stay_between_words_and_in_texts() -> None:
         'def f(a,\nb=1):\n if a not in(b,"c"):\n  return f"""\n'
         '        {a + 1}  {b!r:>{a}}\n    """+(\nb)or "x""y"\n return ""if a else b"";1\n'
     )
-
-
-def test_what_a_module_is_asked_for_is_checked_by_its_full_name(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text("from everstep.http import bearer\n")
-    with pytest.raises(Missing, match=r"imports everstep\.http\.bearer, .*PyJWT"):
-        check(tmp_path, {"everstep.http.bearer": "it needs PyJWT"})
-    check(tmp_path, {"everstep.http.hub": ""})
