@@ -173,6 +173,7 @@ def test_a_deployed_stack_finishes_everything(stack: Stack) -> None:
     stack.start("fan", 150, id="fan150")
     stack.start("everything", 3, id="far")  # its sleep takes the way through Scheduler
     stack.start("approve", id="approve")
+    stack.start("long", 20, 0.7, id="long")  # three times over the function's time limit
     assert stack.result("countdown").value == "counted down from 5"
     assert stack.executions("countdown") == {f"countdown.{n}": 1 for n in (1, 3, 5, 7, 9, 11)}
     assert stack.result("flaky").value == "at last"
@@ -181,6 +182,7 @@ def test_a_deployed_stack_finishes_everything(stack: Stack) -> None:
     stack.resolve("far.4", "yes")
     assert stack.result("far").value == ["first", 7, "yes", "last"]
     assert stack.result("fan25").value == 300
+    assert stack.result("long").value == 20
     assert stack.result("fan150").value == 11_175
 
 

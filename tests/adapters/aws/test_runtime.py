@@ -143,9 +143,10 @@ def test_a_real_loop_finishes_everything(loop: Loop) -> None:
     assert loop.cloud.dead == []
 
 
-def test_a_game_of_chess_of_twenty_plies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", ["", "1"] if SOAK else [""])
+def test_a_game_of_chess_of_twenty_plies(tmp_path: Path, steps: str) -> None:
     requires_component("chess", hint="pip install -e '.[test]'")
-    loop = Loop(tmp_path, timeout=5.0, parallel=2, handler="games.handler")
+    loop = Loop(tmp_path, timeout=5.0, parallel=2, handler="games.handler", STEPS=steps)
     try:
         loop.start("chess", 1, 0.1, 20, id="game")
         assert loop.result("game").value == "1/2-1/2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,4 +21,5 @@ class Nobody(Publisher):
 
 app.provide(Players(Greedy(), Greedy()))
 app.provide(Nobody())
-handler = everstep_aws.handler(app)
+steps = os.environ.get("STEPS")
+handler = everstep_aws.handler(app, steps_per_invocation=int(steps) if steps else None)
