@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
-from everstep import App, Context
+from everstep import App, Context, Retry
 from everstep.errors import InvalidArgument
 from everstep.ports import Beside, Claim, Commit, Put, Resumed
-from everstep.testing import Simulation
+from everstep.testing import Simulation, crash_everywhere
 from everstep.testing.world import Caller, World
 
 app = App("resuming")
@@ -119,3 +120,42 @@ def test_a_store_that_does_not_say_so_keeps_no_plan() -> None:
 def test_what_a_store_acquires_by_itself_needs_due_rows() -> None:
     with pytest.raises(InvalidArgument, match="due rows"):
         Simulation(app, mode="queue", resumes=True)
+
+
+@app.step(retry=Retry(attempts=3, first=10))
+def shaky(what: str) -> str:
+    if tries[what] < 1:
+        tries[what] += 1
+        raise ConnectionError("not yet")
+    return what
+
+
+@app.workflow
+async def leaf(ctx: Context, n: int) -> str:
+    await ctx.sleep(5 * n)
+    return await ctx.run(note, str(n))
+
+
+@app.workflow
+async def everything(ctx: Context) -> list[object]:
+    """Timers, a back-off, a fan-in, a race that is lost, and a promise from outside."""
+    link = ctx.promise()
+    try:
+        async with asyncio.timeout(3):
+            await ctx.promise()
+    except TimeoutError:
+        pass
+    told = await asyncio.gather(*[ctx.rpc(leaf, n) for n in range(2)], ctx.run(shaky, ctx.id), ctx.sleep(7))
+    await ctx.sleep(60)
+    return [*told, await link]
+
+
+tries: Counter[str] = Counter()
+
+
+def test_it_is_survived_wherever_one_dies_is_overtaken_or_is_late() -> None:
+    report = crash_everywhere(
+        app, everything, resumes=True, modes=["rows"], settle={"{id}.1": "yes"}, setup=tries.clear, id="e"
+    )
+    assert report.result == ["0", "1", "e", None, "yes"]
+    assert {"store.resume#2:before", "store.resume#2:after"} <= set(report.points)

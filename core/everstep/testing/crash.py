@@ -132,6 +132,7 @@ def crash_everywhere(
     steps_per_invocation: int | None = _BOTH,
     variants: Sequence[Variant] = ("crash", "duplicate", "late"),
     single_writer: bool = True,
+    resumes: bool = False,
     others: Sequence[App] = (),
     settle: Mapping[str, Any] | None = None,
     script: Callable[[Simulation, SimHandle[Any]], object] | None = None,
@@ -150,6 +151,7 @@ def crash_everywhere(
         steps_per_invocation: None or a number; both None and 1 unless given.
         variants: what happens at a point; see the module.
         single_writer: False for a store that checks neither guards nor soft fences.
+        resumes: True for a store that acquires and loads in one request, in the mode "rows".
         others: Apps with functions of their own on the same store.
         settle: promises to resolve from outside as soon as they are pending: id (`{id}` stands for the run's) to value.
         script: called whenever nothing is left to do at the present instant; may settle, and may let time pass.
@@ -169,7 +171,20 @@ def crash_everywhere(
     chosen: tuple[int | None, ...] = (None, 1) if steps_per_invocation is _BOTH else (steps_per_invocation,)
     first: tuple[Any, ...] | None = None
     visits = _Visits(
-        app, workflow, args, kwargs, settle or {}, script, setup, check, id, lease, limit, single_writer, others
+        app,
+        workflow,
+        args,
+        kwargs,
+        settle or {},
+        script,
+        setup,
+        check,
+        id,
+        lease,
+        limit,
+        single_writer,
+        resumes,
+        others,
     )
     for mode in modes or ():
         for steps in chosen:
@@ -233,6 +248,7 @@ class _Visits:
         lease: Seconds,
         limit: Seconds,
         single_writer: bool,
+        resumes: bool,
         others: Sequence[App],
     ) -> None:
         self.app = app
@@ -247,6 +263,7 @@ class _Visits:
         self.lease = lease
         self.limit = milliseconds(limit, "limit")
         self.single_writer = single_writer
+        self.resumes = resumes
         self.others = others
 
     def run(
@@ -262,6 +279,7 @@ class _Visits:
             lease=self.lease,
             director=visitor,
             single_writer=self.single_writer,
+            resumes=self.resumes and mode == "rows",
             others=self.others,
         )
         visitor.sim = sim
