@@ -45,6 +45,7 @@ class World:
     def __init__(self, folder: Path | str | None = None, script: Mapping[str, Sequence[str]] | None = None) -> None:
         self.folder = None if folder is None else Path(folder)
         self._memory: dict[str, list[dict[str, Any]]] = {"tries": [], "effects": []}
+        self._counted: dict[str, Counter[str]] = {"tries": Counter(), "effects": Counter()}
         self._script = {name: list(acts) for name, acts in (script or {}).items()}
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ class World:
     def did(self, name: str, /, **detail: Any) -> int:
         """An effect happens; returns how often it has. Raises Outage, or does not return, where the script says so."""
         self._append("tries", {"what": name})
-        nth = sum(one["what"] == name for one in self._read("tries"))
+        nth = self.tries(name)
         script = self._script.get(name, [])
         act = script[nth - 1] if nth <= len(script) else "ok"
         if act == "kill-before":
@@ -93,18 +94,24 @@ class World:
 
     def count(self, name: str) -> int:
         """How often an effect happened."""
-        return self.counts()[name]
+        return self._count("effects")[name]
 
     def counts(self) -> Counter[str]:
-        return Counter(self.order())
+        return self._count("effects")
 
     def tries(self, name: str) -> int:
         """How often a body ran, the runs that failed before the effect included."""
-        return sum(one["what"] == name for one in self._read("tries"))
+        return self._count("tries")[name]
+
+    def _count(self, file: str) -> Counter[str]:
+        if self.folder is None:
+            return Counter(self._counted[file])
+        return Counter(one["what"] for one in self._read(file))
 
     def _append(self, file: str, line: dict[str, Any]) -> None:
         if self.folder is None:
             self._memory[file].append(line)
+            self._counted[file][line["what"]] += 1
             return
         handle = os.open(self.folder / file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
