@@ -42,6 +42,10 @@ soak: setup ## the same for an hour, and the gateway: agreement, histories, fuzz
 	EVERSTEP_AGREEMENT_REQUESTS=100000 EVERSTEP_HISTORIES=2000 EVERSTEP_SCHEMATHESIS_EXAMPLES=500 EVERSTEP_SOAK_SECONDS=600 \
 		$(RUN) -m pytest -o faulthandler_timeout=0 tests/gateway $(ARGS)
 	EVERSTEP_SOAK=1 $(RUN) -m pytest -o faulthandler_timeout=0 tests/adapters/aws $(ARGS)
+	for test in supabase/test_protocol.py gcp/test_protocol.py aws/test_protocol.py cloudflare/test_conformance.py; do \
+		EVERSTEP_AGREEMENT_REQUESTS=100000 EVERSTEP_HISTORIES=400 \
+			$(RUN) -m pytest -s -o faulthandler_timeout=0 -k 'oracle or histories' tests/adapters/$$test $(ARGS) || exit; \
+	done
 	EVERSTEP_PG_ROWS=1000000 EVERSTEP_DIFFERENTIAL_ROUNDS=1000000 EVERSTEP_DIFFERENTIAL_QUIET=3000 \
 		$(RUN) -m pytest tests/adapters/supabase/test_plans.py tests/adapters/supabase/test_store.py $(ARGS)
 	EVERSTEP_PG_VERSIONS=all EVERSTEP_DIFFERENTIAL_ROUNDS=20000 EVERSTEP_DIFFERENTIAL_QUIET=400 \

@@ -201,9 +201,8 @@ def test_memory_stays_flat_under_traffic(server: Dev) -> None:
                 made += len(ids)
                 sizes.append(resident(server))
             settled = sizes[len(sizes) // 3]
-            print(
-                f"{made} tasks in {SECONDS:g} s; memory {settled >> 20} MiB after a third, {sizes[-1] >> 20} at the end"
-            )
+            shown = ", ".join(f"{size >> 20}" for size in (sizes[0], settled, sizes[-1]))
+            print(f"{made} tasks in {SECONDS:g} s; memory in MiB at first, after a third, at the end: {shown}")
             assert sizes[-1] < settled * 1.15 + (8 << 20)
 
     asyncio.run(asyncio.wait_for(play(), SECONDS + 120))
