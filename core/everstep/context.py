@@ -161,8 +161,11 @@ class Context:
     ) -> DurableFuture[Any]:
         """A latent promise, settled from outside by its id, which is final before anything is awaited.
 
+        To cancel it settles it as cancelled, unless it has a name of its own: others may wait for it under that name.
+
         Args:
-            id: a name of its own; by default one is derived from where the workflow is.
+            id: a name of its own, which other workflows may use too; by default one is derived from where the workflow
+                is. One that nobody may ever settle wants a timeout: it does not end with this workflow.
             timeout: seconds or timedelta until it is rejected with PromiseTimedOut; never by default.
             tags: for `search`.
         """

@@ -105,7 +105,8 @@ class Task(NamedTuple):
 
     `version`, `pid`, `ttl`, `expires_at`, `retry_at` and `resumes` are the protocol's; instants in milliseconds. The
     rest belongs to the engine: the await tree with its timers (rule B1), promises of other origins it waits for (W5),
-    the history's segments (P2), the generation and its arguments (I5), and how often it died without progress.
+    the history's segments (P2), the generation and its arguments (I5), and how often it died without progress, or was
+    let go without any. `offers` counts how often it was offered to workers of the protocol since it became pending.
     """
 
     state: TaskState
@@ -125,6 +126,7 @@ class Task(NamedTuple):
     deaths: int = 0
     reason: str | None = None
     planned: Plan | None = None
+    offers: int = 0
 
 
 class Record(NamedTuple):
@@ -460,6 +462,8 @@ def _task_text(task: Task) -> str:
         data["x"] = task.reason
     if task.planned is not None:
         data["k"] = task.planned
+    if task.offers:
+        data["n"] = task.offers
     return _dumps(data)
 
 
@@ -487,6 +491,7 @@ def _task_from(text: str) -> Task:
         get("d", 0),
         get("x"),
         Plan(plan[0], tuple(plan[1]), tuple(plan[2])) if plan is not None else None,
+        get("n", 0),
     )
 
 

@@ -9,13 +9,20 @@ from typing import Any
 
 import pytest
 
+from everstep import App, Client
 from everstep.clock import VirtualClock
 from everstep.errors import WakerError
+from everstep.http import Principal
 from everstep.http.hub import Address, Full, Hub, Letter, parse
 from everstep.http.messages import Messenger
+from everstep.http.poll import letters
 from everstep.http.waits import Waits
+from everstep.ports import Wake
 from everstep.promise import Record, State
-from everstep.protocol import Execute, Message, Unblock
+from everstep.protocol import Execute, Message, PromiseCreate, Unblock
+from everstep.stores.counted import Counted
+from everstep.stores.memory import MemoryStore
+from everstep.wakers.local import LocalWaker
 
 NOW = 1_000_000
 
@@ -302,5 +309,43 @@ def test_waiting_takes_one_look_for_all_and_none_for_nobody() -> None:
         for _ in range(5):
             await asyncio.sleep(0)
         assert waits.rounds <= rounds + 1
+
+    play(scenario())
+
+
+def test_a_worker_that_comes_is_given_what_was_offered_in_vain() -> None:
+    """A server that started anew knows of no message, and the next offer may be a minute away."""
+
+    async def scenario() -> None:
+        clock = VirtualClock(NOW)
+        store = Counted(MemoryStore())
+        client = Client(store, LocalWaker(), app=App("shop"), clock=clock)
+        targets = {
+            "any": "poll://any@g",
+            "mine": "poll://uni@g/w",
+            "preferred": "poll://any@g/w",
+            "other": "poll://uni@g/x",
+            "later": "poll://any@g",
+        }
+        for id, target in targets.items():
+            tags = {"resonate:target": target, **({"resonate:delay": str(NOW + 90_000)} if id == "later" else {})}
+            await client.service.perform(PromiseCreate(id, 2 * NOW, tags=tags))
+            await client.service.fire(Wake(id))  # to nobody
+        clock.advance(100)
+        hub = Hub()
+        messages = Messenger(hub)
+        stream = letters(client, messages, hub, "g", "w", Principal())
+        assert await anext(stream) == b": connected\n\n"
+        told = [json.loads((await anext(stream)).removeprefix(b"data: "))["data"]["task"]["id"] for _ in range(3)]
+        assert sorted(told) == ["any", "mine", "preferred"]
+
+        searched = store.counts["find"]
+        second = letters(client, messages, hub, "g", "v", Principal())
+        await anext(second)
+        waiting = asyncio.ensure_future(anext(second))
+        await asyncio.sleep(0)
+        assert store.counts["find"] == searched + 1, "only for what is addressed to it alone"
+        waiting.cancel()
+        await stream.aclose()
 
     play(scenario())

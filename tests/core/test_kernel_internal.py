@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from everstep.clock import NEVER
 from everstep.kernel.internal import Resume, engine_task, resume
 from everstep.promise import Record, Segment, State, Task, TaskState, Tree, due_at
-from everstep.protocol import Execute, PromiseRegisterCallback, PromiseRegisterListener, TaskHalt
+from everstep.protocol import (
+    Execute,
+    PromiseRegisterCallback,
+    PromiseRegisterListener,
+    TaskAcquire,
+    TaskContinue,
+    TaskHalt,
+)
 from tests.core.world import EXTERNAL, LATER, NOW, TARGET, TIMER, World
 
 
@@ -92,7 +100,41 @@ def test_dispatch_again_until_somebody_acquires() -> None:
     again = world.dispatch("t", 5000)
 
     assert (first, too_early, again) == (Execute("t", 0, "poll://any@workers"), None, first)
-    assert world.task("t").retry_at == NOW + 10_000
+
+
+def waited(world: World, id: str, count: int) -> list[int]:
+    """Offer so often, each time when it is due; returns the seconds between."""
+    found = []
+    for _ in range(count):
+        before = world.now
+        assert world.dispatch(id, 5000)
+        world.now = world.task(id).retry_at or 0
+        found.append((world.now - before) // 1000)
+    return found
+
+
+def test_offers_in_vain_become_rare_until_somebody_comes() -> None:
+    world = World()
+    world.create("t", TARGET, timeout_at=NEVER)
+
+    assert waited(world, "t", 6) == [5, 10, 20, 40, 60, 60]
+    assert world.task("t").offers == 6
+
+    assert world.do(TaskAcquire("t", 0, "w", 100)).status == 200
+    world.now += 100
+    assert world.expire_lease("t")
+    assert waited(world, "t", 2) == [5, 10]
+    world.do(TaskHalt("t"))
+    world.do(TaskContinue("t"))
+    assert waited(world, "t", 1) == [5]
+
+
+def test_what_an_app_carries_out_is_due_as_often_as_ever() -> None:
+    """Its workers look for what is due; nobody tells them that they may come."""
+    world = World()
+    world.create("t", {"resonate:target": "everstep://shop"}, timeout_at=NEVER)
+
+    assert waited(world, "t", 4) == [5, 5, 5, 5]
 
 
 def test_the_dead_are_not_dispatched() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from everstep.promise import Task, TaskState
-from everstep.protocol import TaskRelease
-from tests.core.world import NOW, World
+from everstep.promise import State, Task, TaskState
+from everstep.protocol import PromiseRegisterCallback, PromiseSettle, TaskAcquire, TaskRelease, TaskSuspend
+from tests.core.world import EXTERNAL, NOW, World
 
 
 def test_200_due_again_at_once_with_its_resumes() -> None:
@@ -16,7 +16,29 @@ def test_200_due_again_at_once_with_its_resumes() -> None:
     world.now += 3
 
     assert world.do(TaskRelease("t", version)).status == 200
-    assert world.task("t") == Task(TaskState.PENDING, version, retry_at=NOW + 3, resumes=("p",))
+    assert world.task("t") == Task(TaskState.PENDING, version, retry_at=NOW + 3, resumes=("p",), deaths=1)
+
+
+def test_let_go_again_and_again_it_is_offered_later_each_time_until_it_gets_on() -> None:
+    """Worker after worker takes it and cannot run it: the first time another may have it at once."""
+    world = World()
+    version = world.acquired("t")
+    delays = []
+    for _ in range(9):
+        assert world.do(TaskRelease("t", version)).status == 200
+        delays.append((world.task("t").retry_at or 0) - world.now)
+        world.now += delays[-1]
+        assert world.do(TaskAcquire("t", version, "w", 60_000)).status == 200
+        version += 1
+    assert delays == [0, 250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]
+
+    world.create("p", EXTERNAL)
+    assert world.do(TaskSuspend("t", version, (PromiseRegisterCallback("p", "t"),))).status == 200
+    world.do(PromiseSettle("p", State.RESOLVED))
+    world.drain_callback("p", "t")
+    assert world.do(TaskAcquire("t", version, "w", 60_000)).status == 200
+    assert world.do(TaskRelease("t", version + 1)).status == 200
+    assert world.task("t").retry_at == world.now
 
 
 def test_404_no_task() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from everstep import App, Conflict, Context, PromiseCanceled
 from everstep.errors import Panic
+from everstep.promise import State
 from everstep.testing import Simulation
 
 BOTH = pytest.mark.parametrize("mode", ["rows", "queue"])
@@ -318,3 +319,32 @@ def test_a_failed_gather_lets_the_others_finish_before_the_run_fails(mode: Any) 
     with pytest.raises(ValueError, match="no luck"):
         in_sim(app, work, mode)
     assert done == ["works"]
+
+
+@BOTH
+@pytest.mark.parametrize("way", ["cancelled", "left"])
+def test_a_promise_with_a_name_of_its_own_stays_for_others_who_wait_for_it(mode: Any, way: str) -> None:
+    app = App("a")
+
+    @app.workflow
+    async def leaves(ctx: Context) -> str:
+        shared, own = ctx.promise(id="approval"), ctx.promise()
+        await ctx.sleep(1)
+        if way == "cancelled":
+            shared.cancel()
+            own.cancel()
+            await ctx.sleep(1)
+        return own.id
+
+    @app.workflow
+    async def waits(ctx: Context) -> Any:
+        return await ctx.promise(id="approval")
+
+    sim = Simulation(app, mode=mode)
+    first, second = sim.start(leaves, id="w1"), sim.start(waits, id="w2")
+    sim.advance(hours=1)
+    assert sim.record(first.result()).state is State.CANCELED
+    assert sim.record("approval").pending
+    sim.resolve("approval", "yes")
+    sim.advance(hours=1)
+    assert second.result() == "yes"

@@ -735,7 +735,7 @@ def test_fire_an_ended_lease_is_offered_again_at_once() -> None:
     server.fire("t")
 
     assert server.sent == [Execute("t", 1, "poll://any@workers")]
-    assert server.task("t") == Task(TaskState.PENDING, 1, retry_at=NOW + 6000)
+    assert server.task("t") == Task(TaskState.PENDING, 1, retry_at=NOW + 6000, offers=1)
 
 
 @pytest.mark.parametrize("id", ["nothing", "p", "t", "~schedule/nothing", "~schedule/s"])

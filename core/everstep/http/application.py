@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from everstep.views import PromiseView
 
     from .debug import Debug
-    from .hub import Hub
     from .limits import Limiter, Rate
 
 HEARTBEAT = 15.0
@@ -255,6 +254,8 @@ class Application:
 
     async def _poll(self, group: str, id: str, request: Request) -> Response:
         """Messages for a worker, for as long as it stays (protocol: the poll transport)."""
+        from .poll import letters
+
         hub = self._messages.hub
         if hub is None:
             raise Problem(501, "this platform holds no connection open; let messages be pushed to an http address")
@@ -262,25 +263,7 @@ class Application:
         principal.check_group(group)
         if hub.full:
             raise Problem(503, "as many workers are connected as may be", headers={"retry-after": "5"})
-        _ = self.client  # whose service delivers here from now on
-        return _events(self._letters(hub, group, id, principal))
-
-    async def _letters(self, hub: Hub, group: str, id: str, principal: Principal) -> AsyncIterator[bytes]:
-        from .hub import Full
-
-        yield b": connected\n\n"
-        try:
-            with hub.connect(group, id, principal.may_see) as connection:
-                while True:
-                    letter = await connection.next(HEARTBEAT)
-                    if letter is not None:
-                        yield f"data: {letter}\n\n".encode()
-                    elif connection.closed:
-                        return
-                    else:
-                        yield b": still here\n\n"
-        except Full:
-            return
+        return _events(letters(self.client, self._messages, hub, group, id, principal))
 
     async def _openapi(self, request: Request) -> Response:
         return _json(describe(request.scope.get("root_path", "")))

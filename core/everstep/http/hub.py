@@ -137,6 +137,13 @@ class Hub:
             while len(self._parked) > _PARKED:
                 self._parked.popitem(last=False)
 
+    def reaches(self, address: str) -> bool:
+        """Whether somebody is connected to whom a message there may be given."""
+        to = parse(address)
+        if to is None:
+            return False
+        return any(to.cast == "any" or one.id == to.id for one in self._groups.get(to.group, ()))
+
     def stop(self) -> None:
         """Let every connection end."""
         self._stopped = True

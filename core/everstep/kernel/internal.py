@@ -11,10 +11,12 @@ from enum import Enum
 from typing import NamedTuple
 
 from everstep.clock import NEVER
-from everstep.promise import TARGET, Record, State, TaskState, due_at, project, ready_at, satisfied
+from everstep.promise import TARGET, Record, State, TaskState, due_at, is_ours, project, ready_at, satisfied
 from everstep.protocol import Execute, Unblock
 
 from .tasks import released
+
+_SELDOM = 60_000
 
 
 def time_out(record: Record, now: int) -> Record | None:
@@ -38,7 +40,11 @@ def expire_lease(record: Record, now: int) -> Record | None:
 
 
 def dispatch(record: Record, now: int, retry_timeout: int) -> tuple[Record, Execute] | None:
-    """Offer a pending task to its target, and again after `retry_timeout` milliseconds until somebody acquires it."""
+    """Offer a pending task to its target, and again after `retry_timeout` milliseconds until somebody acquires it.
+
+    Each offer in vain doubles that, up to a minute: a task whose workers are all gone costs a write each time. What an
+    App carries out is looked for in the store, and found when it is due: there it stays the same.
+    """
     task = record.task
     if (
         task is None
@@ -48,8 +54,12 @@ def dispatch(record: Record, now: int, retry_timeout: int) -> tuple[Record, Exec
         or not project(record, now).pending
     ):
         return None
-    again = record._replace(task=task._replace(retry_at=now + retry_timeout))
-    return again, Execute(record.id, task.version, record.tags.get(TARGET, ""))
+    target = record.tags.get(TARGET, "")
+    later = (
+        retry_timeout if is_ours(target) else min(retry_timeout << min(task.offers, 16), max(retry_timeout, _SELDOM))
+    )
+    again = record._replace(task=task._replace(retry_at=now + later, offers=task.offers + 1))
+    return again, Execute(record.id, task.version, target)
 
 
 NOBODY: Mapping[str, State] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from everstep.ids import origin_of
 from everstep.ports import Fence
-from everstep.promise import BRANCH, TARGET, Record, Task, TaskState, is_external, project, settled
+from everstep.promise import BRANCH, TARGET, Record, Task, TaskState, is_external, is_ours, project, settled
 from everstep.protocol import (
     PromiseCreate,
     Reply,
@@ -27,6 +27,9 @@ from everstep.protocol import (
 
 from . import promises, timers
 from .outcome import Entity, Outcome, Records, refuse
+
+_RELEASED = 250
+_RELEASED_MOST = 10_000
 
 
 def _task(id: str, records: Records, now: int) -> tuple[Record, Record, Task] | None:
@@ -103,6 +106,7 @@ def _lease(task: Task, now: int, pid: str, ttl: int) -> Task:
         tree=None,
         poll_at=None,
         planned=None,
+        offers=0,
     )
 
 
@@ -194,6 +198,7 @@ def suspend(request: TaskSuspend, records: Records, now: int) -> Outcome:
             resumes=(),
             tree=None,
             poll_at=None,
+            deaths=0,
         )
     )
     puts = [entity for id, entity in changed.items() if entity is not records.get(id)]
@@ -221,10 +226,19 @@ def released(record: Record, task: Task, retry_at: int) -> Record:
 
 
 def release(request: TaskRelease, records: Records, now: int) -> Outcome:
+    """Let go, and offer to the next at once; later each time where one after the other lets it go without progress.
+
+    A worker that cannot run a task lets it go as soon as it gets it, and is offered it again: at full speed, that is a
+    loop of writes. The machine makes a task due at the instant of its release and leaves open when that is noticed.
+    """
     held = _held(request.id, request.version, records, now)
     if isinstance(held, Outcome):
         return held
-    return Outcome(Reply(200), (released(*held, now),))
+    record, task = held
+    if is_ours(record.tags.get(TARGET, "")):
+        return Outcome(Reply(200), (released(record, task, now),))
+    delay = min(_RELEASED << min(task.deaths - 1, 16), _RELEASED_MOST) if task.deaths else 0
+    return Outcome(Reply(200), (released(record, task._replace(deaths=task.deaths + 1), now + delay),))
 
 
 def halt(request: TaskHalt, records: Records, now: int) -> Outcome:
@@ -256,5 +270,5 @@ def resume_halted(request: TaskContinue, records: Records, now: int) -> Outcome:
     record, _, task = found
     if task.state is not TaskState.HALTED:
         return refuse(409, f"task {request.id!r} is {task.state.value}")
-    going = task._replace(state=TaskState.PENDING, retry_at=now, tree=None, deaths=0, reason=None)
+    going = task._replace(state=TaskState.PENDING, retry_at=now, tree=None, deaths=0, reason=None, offers=0)
     return Outcome(Reply(200), (record._replace(task=going),))
