@@ -38,7 +38,9 @@ async def main(order: dict[str, Any]) -> Any:
             enough.set()
 
     url = f"sqlite:///{folder / 'store.db'}"
-    options = {name: order[name] for name in ("steps_per_invocation", "concurrency", "member") if name in order}
+    options = {
+        name: order[name] for name in ("steps_per_invocation", "concurrency", "member", "threads") if name in order
+    }
     async with Runtime(app, url, on_event=on_event, **options) as runtime:
         if until is None:
             run = order["run"]

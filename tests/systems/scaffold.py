@@ -209,9 +209,11 @@ def serve_process(
     kill_at: tuple[str, int] | None = None,
     concurrency: int = 16,
     member: str | None = None,
+    threads: str = "auto",
 ) -> Ended:
     """Serve everything there is in `folder/store.db`, until a run has settled and an effect happened so often."""
-    return _process(program, folder, until=until, kill_at=kill_at, concurrency=concurrency, member=member)
+    worker = {"concurrency": concurrency, "member": member, "threads": threads}
+    return _process(program, folder, until=until, kill_at=kill_at, **worker)
 
 
 def _process(program: str, folder: Path, **order: Any) -> Ended:

@@ -119,7 +119,9 @@ def test_the_right_side_killed_after_the_left_is_done_repeats_no_left_one(
         async with Client.open(url, app=app) as client:
             await client.start(evaluate, parse(MINUS_THREE), id="e")
         async with working(ops, url), working(app, url, "lhs"):
-            killed = await asyncio.to_thread(serve_process, __name__, folder=tmp_path, until=("never", 1), member="rhs")
+            killed = await asyncio.to_thread(
+                serve_process, __name__, folder=tmp_path, until=("never", 1), member="rhs", threads="always"
+            )
             assert killed.killed
             assert {"literal 1", "literal 2", "operator +"} <= set(world.order())
             async with working(app, url, "rhs") as right:
