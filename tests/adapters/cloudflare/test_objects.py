@@ -225,7 +225,7 @@ def test_access_checks_every_claim_and_the_signature(
         return base64.urlsafe_b64encode(json.dumps(data).encode()).decode().rstrip("=")
 
     async def keys() -> list[dict[str, Any]]:
-        return [{"kid": "k1"}]
+        return [{"kid": "k1", "kty": "RSA"}]
 
     async def verify(key: dict[str, Any], signature: bytes, message: bytes) -> bool:
         return key["kid"] == "k1" and signature == b"signed"
@@ -235,7 +235,7 @@ def test_access_checks_every_claim_and_the_signature(
 
     async def scenario() -> None:
         async def ask(token: str) -> bool:
-            return await check(SimpleNamespace(headers={"cf-access-jwt-assertion": token}))
+            return await check(SimpleNamespace(headers={"cf-access-jwt-assertion": token})) is not None
 
         assert await ask(signed + base64.urlsafe_b64encode(b"signed").decode()) is passes
         assert not await ask(signed + base64.urlsafe_b64encode(b"forged").decode())

@@ -66,6 +66,7 @@ const main :Workerd.Worker = (
     (name = "app.zip", data = embed "%(app)s"),
   ],
   bindings = [%(bindings)s],
+  globalOutbound = "%(outbound)s",
   durableObjectNamespaces = [%(namespaces)s],
   durableObjectStorage = (localDisk = "storage"),
 );
@@ -165,6 +166,7 @@ class Worker:
         files: what is deployed: entry.py and what it imports; by default with everything vendored.
         objects: bindings of Durable Objects, and their classes.
         variables: of the Worker's environment.
+        outside: where whatever the Worker fetches is asked for, whatever its address; by default there.
         bucket: the name under which a bucket of R2 is bound; Cloudflare's simulator, with its files in `folder`.
     """
 
@@ -176,6 +178,7 @@ class Worker:
         objects: Mapping[str, str] = CLASSES,
         variables: Mapping[str, str] | None = None,
         bucket: str | None = None,
+        outside: str | None = None,
         start: bool = True,
     ) -> None:
         self.folder = folder
@@ -199,6 +202,7 @@ class Worker:
             "bindings": ", ".join(bindings),
             "services": "",
             "extensions": "",
+            "outbound": "internet",
             "namespaces": ", ".join(namespaces),
         }
         if bucket is not None:
@@ -207,6 +211,9 @@ class Worker:
             given_r2 = {"date": COMPATIBILITY, "workers": simulator().workers, "bucket": bucket, "disk": disk}
             names |= {"services": _R2_SERVICES % given_r2, "extensions": _R2_EXTENSIONS % given_r2}
             names["bindings"] = f'{names["bindings"]}, (name = "{bucket}", r2Bucket = "r2")'
+        if outside is not None:
+            there = f'(name = "outside", external = (address = "{outside}", http = ())),'
+            names |= {"services": f"{names['services']}\n    {there}", "outbound": "outside"}
         (folder / "config.capnp").write_text(self._config(names))
         self.process: subprocess.Popen[bytes] | None = None
         self.boot = 0.0
