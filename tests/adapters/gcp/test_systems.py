@@ -27,7 +27,7 @@ from .test_auth import keys
 
 pytestmark = pytest.mark.xdist_group("firestore")
 BOTH = pytest.mark.parametrize("steps", [None, 1], ids=["until blocked", "step by step"])
-SAMPLED = 10**6 if os.environ.get("EVERSTEP_SOAK") else 16
+SAMPLED = 10**6 if os.environ.get("EVERSTEP_SOAK") else 8
 
 
 async def run(
