@@ -119,3 +119,11 @@ def ids_of(request: p.Request) -> tuple[str, ...]:
 
 def _lineage(tags: Tags) -> list[str]:
     return [tags[name] for name in _LINEAGE if name in tags]
+
+
+def within(principal: Principal, prefix: str) -> str:
+    """A prefix to search for, narrowed to what the caller may see. Raises Problem 403 where nothing is left."""
+    if principal.within.startswith(prefix):
+        return principal.within
+    principal.check(prefix)
+    return prefix

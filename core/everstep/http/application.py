@@ -1,53 +1,46 @@
-"""The routes. Each one checks its input field by field, asks the client, and answers JSON or a problem document.
+"""The ASGI app: who may come in, which route an address is, and what becomes of an error.
 
-Nothing is decided here: a start is durable before the answer because the client's start is, and a settlement is
-idempotent because the client's is.
+The routes check their input field by field, ask the client, and answer JSON or a problem document. Nothing is decided
+there: a start is durable before the answer because the client's start is, and a settlement is idempotent because the
+client's is.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 
 from everstep.clock import Clock, SystemClock
-from everstep.edge import new_id
-from everstep.errors import InvalidArgument, NotFound
-from everstep.promise import Record, TaskState, from_row, project
+from everstep.errors import InvalidArgument
 from everstep.tokens import Secret, check_secret
 
 from . import auth as gate
 from .access import Principal, admit, caller
+from .answers import answer, event_stream
 from .approve import Approvals
-from .body import Fields, read_object, seconds_of
-from .brief import brief, brief_tree
 from .envelope import Envelope, refusal
-from .feed import Feed, Topic
+from .live import Live
 from .messages import Messenger
 from .openapi import describe
 from .page import page as live_page
-from .paths import segment, segments
-from .problems import Problem, bad, problem_of
-from .query import Query
-from .strict import dumps
-from .waits import Waits
+from .paths import segments
+from .problems import Problem, problem_of
+from .promises import Promises
+from .schedules import Schedules
+from .site import Site
+from .workflows import Workflows
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from everstep.client import Client
-    from everstep.registry import App, Workflow
-    from everstep.views import PromiseView
+    from everstep.registry import App
 
     from .debug import Debug
     from .limits import Limiter, Rate
-
-HEARTBEAT = 15.0
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -77,28 +70,24 @@ class Application:
         if secret is not None:
             for one in [secret] if isinstance(secret, (str, bytes)) else secret:
                 check_secret(one)
-        self._url = client if isinstance(client, str) else None
-        self._opened: Client | None = None if isinstance(client, str) else client
-        self._app = app
+        clock = clock if clock is not None else SystemClock()
+        messages = messages if messages is not None else _within_this_process(clock)
+        self._site = Site(client, app, clock, messages, max_body, max_wait)
         self._auth = auth
         self._page = page
-        self._max_body = max_body
-        self._max_wait = max_wait
         self._hosts = None if hosts is None else frozenset(hosts)
-        self._clock = clock if clock is not None else SystemClock()
-        self._approvals = Approvals(secret, self._clock, max_body)
-        self._stopping = asyncio.Event()
-        self._messages = messages if messages is not None else _within_this_process(self._clock)
         self._origins = frozenset(origins)
-        self._limiter = _limiter(rate, self._clock) if rate is not None else None
+        self._limiter = _limiter(rate, clock) if rate is not None else None
         self._envelope = Envelope(
             lambda: self.client, self._pass, max_body, _debug(lambda: self.client) if debug else None, self.kick
         )
-        self._waits = Waits(self._worth_a_look)
+        self._approvals = Approvals(secret, clock, max_body)
+        self._workflows = Workflows(self._site)
+        self._promises = Promises(self._site)
+        self._schedules = Schedules(self._site)
+        self._live = Live(self._site)
+        self.feed = self._live.feed
         self._outer: ASGIApp = _with_cors(self._respond, origins) if origins else self._respond
-        self.feed = Feed(self._fetch)
-        if self._opened is not None:
-            self._deliver_for(self._opened)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -120,30 +109,19 @@ class Application:
 
     def kick(self) -> None:
         """Something was changed here: who waits or watches looks at once."""
-        self.feed.kick()
-        self._waits.kick()
-
-    def _deliver_for(self, client: Client) -> None:
-        standing = client.service.deliver
-        if standing is None:
-            client.service.deliver = self._messages
-        elif isinstance(standing, Messenger):
-            self._messages = standing
+        self._site.kick()
 
     def stop(self) -> None:
         """Let every connection that is held open end, so that a server can go down."""
-        self._stopping.set()
+        self._site.stopping.set()
         self.feed.stop()
-        if self._messages.hub is not None:
-            self._messages.hub.stop()
+        if self._site.messages.hub is not None:
+            self._site.messages.hub.stop()
 
     async def close(self) -> None:
         """Give up messages under way, and close the client if it was opened here."""
         self.stop()
-        await self._messages.close()
-        if self._url is not None and self._opened is not None:
-            opened, self._opened = self._opened, None
-            await opened.close()
+        await self._site.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -154,13 +132,7 @@ class Application:
 
     @property
     def client(self) -> Client:
-        if self._opened is None:
-            from everstep.client import Client
-
-            assert self._url is not None
-            self._opened = Client.open(self._url, app=self._app)
-            self._deliver_for(self._opened)
-        return self._opened
+        return self._site.client
 
     async def _answer(self, request: Request) -> Response:
         parts = segments(request.scope)
@@ -213,7 +185,7 @@ class Application:
                 return (
                     None,
                     True,
-                    {"GET": self._live, "POST": self._protocol} if self._page else {"POST": self._protocol},
+                    {"GET": self._show, "POST": self._protocol} if self._page else {"POST": self._protocol},
                 )
             case ["openapi.json"]:
                 return None, True, {"GET": self._openapi}
@@ -229,235 +201,49 @@ class Application:
             case ["poll", group, id] if group and id:
                 return None, False, {"GET": lambda request: self._poll(group, id, request)}
             case ["events"]:
-                return None, False, {"GET": self._events}
+                return None, False, {"GET": self._live.events}
             case ["workflows"]:
-                return None, False, {"GET": self._workflows}
+                return None, False, {"GET": self._workflows.known}
             case ["workflows", name] if name:
-                return "args", False, {"POST": lambda request: self._start(name, request)}
+                return "args", False, {"POST": lambda request: self._workflows.start(name, request)}
             case ["promises"]:
-                return None, False, {"GET": self._search}
+                return None, False, {"GET": self._promises.search}
             case ["promises", id] if id:
-                return "id", False, {"GET": lambda request: self._get(id, request)}
+                return "id", False, {"GET": lambda request: self._promises.get(id, request)}
             case ["promises", id, "tree"]:
-                return "id", False, {"GET": lambda request: self._tree(id, request)}
+                return "id", False, {"GET": lambda request: self._promises.tree(id, request)}
             case ["promises", id, "resolve" | "reject" | "cancel" | "halt" | "continue" as verb]:
-                return "id", False, {"POST": lambda request: self._settle(id, verb, request)}
+                return "id", False, {"POST": lambda request: self._promises.settle(id, verb, request)}
             case ["schedules"]:
-                return "cron", False, {"GET": self._schedules, "POST": self._schedule}
+                return "cron", False, {"GET": self._schedules.known, "POST": self._schedules.create}
             case ["schedules", id] if id:
-                return "id", False, {"DELETE": lambda request: self._unschedule(id)}
+                return "id", False, {"DELETE": lambda request: self._schedules.delete(id)}
         hint = "; percent-encode the slashes of an id as %2F" if len(parts) > 2 else ""
         raise Problem(404, f"there is nothing at /{'/'.join(parts)}{hint}")
 
-    async def _live(self, request: Request) -> Response:
+    async def _show(self, request: Request) -> Response:
         return live_page()
 
     async def _poll(self, group: str, id: str, request: Request) -> Response:
         """Messages for a worker, for as long as it stays (protocol: the poll transport)."""
         from .poll import letters
 
-        hub = self._messages.hub
+        hub = self._site.messages.hub
         if hub is None:
             raise Problem(501, "this platform holds no connection open; let messages be pushed to an http address")
         principal = caller(request)
         principal.check_group(group)
         if hub.full:
             raise Problem(503, "as many workers are connected as may be", headers={"retry-after": "5"})
-        return _events(letters(self.client, self._messages, hub, group, id, principal))
+        return event_stream(letters(self.client, self._site.messages, hub, group, id, principal))
 
     async def _openapi(self, request: Request) -> Response:
-        return _json(describe(request.scope.get("root_path", "")))
+        return answer(describe(request.scope.get("root_path", "")))
 
     async def _approve(self, token: str, request: Request) -> Response:
         response = await self._approvals.settle(self.client, token, request)
         self.kick()
         return response
-
-    async def _workflows(self, request: Request) -> Response:
-        known = self._app.workflows if self._app is not None else []
-        shown = [{"name": one.name, "version": one.version, "parameters": _parameters(one)} for one in known]
-        return _json({"workflows": shown})
-
-    async def _start(self, name: str, request: Request) -> Response:
-        known = ("id", "args", "kwargs", "timeout", "tags", "on_conflict")
-        body = await read_object(request, self._max_body, known=known)
-        on_conflict = body.optional_text("on_conflict") or "raise"
-        if on_conflict not in ("raise", "attach"):
-            raise bad("on_conflict", 'on_conflict must be "raise" or "attach"')
-        principal = caller(request)
-        id = body.optional_text("id")
-        if id is not None:
-            principal.check(id)
-        elif principal.within:
-            id = principal.within + new_id(name)
-        options: dict[str, Any] = {
-            "id": id,
-            "timeout": body.seconds("timeout"),
-            "tags": body.tags("tags"),
-            "on_conflict": on_conflict,
-        }
-        args, kwargs = body.items("args"), body.mapping("kwargs")
-        try:
-            handle = await self.client.options(**options).start(self._workflow(name), *args, **kwargs)
-        except TypeError as error:
-            raise bad("args", str(error)) from error
-        self.kick()
-        address = f"{quote(request.scope.get('root_path', '').rstrip('/'))}/promises/{segment(handle.id)}"
-        body_out = {"id": handle.id, "promise": address, "wait": f"{address}?wait=30", "tree": f"{address}/tree"}
-        return _json(body_out, 202, {"location": address})
-
-    def _workflow(self, name: str) -> Workflow[..., Any] | str:
-        """What to start: ours, if we know any, else whatever the client's store has a worker for."""
-        return name if self._app is None else self._app.find(name).workflow or name
-
-    async def _search(self, request: Request) -> Response:
-        query = Query(request, ("state", "tag", "prefix", "limit", "cursor", "roots", "brief"))
-        views, cursor = await self.client.search(
-            state=query.state(),
-            tags=query.tags(),
-            prefix=_within(caller(request), query.text("prefix") or ""),
-            roots=query.flag("roots", True),
-            limit=query.limit(100),
-            cursor=query.text("cursor"),
-        )
-        shape = brief if query.flag("brief", False) else _full
-        body: dict[str, Any] = {"promises": [shape(view) for view in views], "cursor": cursor}
-        if shape is brief:
-            body["now"] = self._clock.now()
-        return _json(body)
-
-    async def _get(self, id: str, request: Request) -> Response:
-        query = Query(request, ("wait",))
-        wait = query.text("wait")
-        if wait is None:
-            return _json((await self.client.get(id)).to_dict())
-        limit = min(seconds_of(wait, "wait"), self._max_wait)
-        return _json((await self._wait(id, limit, request)).to_dict())
-
-    async def _wait(self, id: str, limit: float, request: Request) -> PromiseView:
-        """Hold the request until the promise settles, the time is over, the caller leaves or the server goes down."""
-        view = await self.client.get(id)
-        if not view.pending or view.halted or limit <= 0:
-            return view
-        waiting = asyncio.ensure_future(self._waits.until(id, limit))
-        others = [asyncio.ensure_future(_left(request)), asyncio.ensure_future(self._stopping.wait())]
-        try:
-            await asyncio.wait([waiting, *others], return_when=asyncio.FIRST_COMPLETED)
-            if others[0].done() and not waiting.done():
-                raise ClientDisconnect
-            return await self.client.get(id)
-        finally:
-            for one in (waiting, *others):
-                one.cancel()
-            await asyncio.gather(waiting, *others, return_exceptions=True)
-
-    async def _worth_a_look(self, ids: Collection[str]) -> list[str]:
-        """Those of the promises somebody waits for that are settled, halted or gone."""
-        client = self.client
-        rows = await client.store.load(list(ids))
-        now = client.clock.now()
-        shown = {id: project(from_row(row), now) for id, row in rows.items()}
-        found = [id for id, record in shown.items() if not record.pending or _halted(record)]
-        for id in ids:
-            # A timer that lives in its run has no row (rule B1).
-            if id not in rows:
-                with contextlib.suppress(NotFound):
-                    if (await client.get(id)).pending:
-                        continue
-                found.append(id)
-        return found
-
-    async def _tree(self, id: str, request: Request) -> Response:
-        query = Query(request, ("brief",))
-        tree = await self.client.tree(id)
-        if query.flag("brief", False):
-            return _json({"now": self._clock.now(), "run": brief_tree(tree)})
-        return _json(tree.to_dict())
-
-    async def _settle(self, id: str, verb: str, request: Request) -> Response:
-        client = self.client
-        match verb:
-            case "resolve":
-                body = await read_object(request, self._max_body, known=("value",))
-                view = await client.resolve(id, body.any("value"))
-            case "reject":
-                body = await read_object(request, self._max_body, known=("error",))
-                view = await client.reject(id, _error(body))
-            case "cancel":
-                await read_object(request, self._max_body, known=())
-                view = await client.cancel(id)
-            case "halt":
-                body = await read_object(request, self._max_body, known=("reason",))
-                await client.halt(id, body.optional_text("reason") or "")
-                view = await client.get(id)
-            case _:
-                await read_object(request, self._max_body, known=())
-                await client.continue_(id)
-                view = await client.get(id)
-        self.kick()
-        return _json(view.to_dict())
-
-    async def _schedules(self, request: Request) -> Response:
-        may_see = caller(request).may_see
-        found = [_plain(one) for one in await self.client.schedules()]
-        return _json({"schedules": [one for one in found if may_see(one["id"])]})
-
-    async def _schedule(self, request: Request) -> Response:
-        known = ("id", "cron", "workflow", "args", "kwargs", "timezone", "timeout", "tags")
-        body = await read_object(request, self._max_body, known=known)
-        id, cron, name = body.text("id"), body.text("cron"), body.text("workflow")
-        caller(request).check(id)
-        try:
-            made = await self.client.schedule(
-                id,
-                cron,
-                self._workflow(name),
-                *body.items("args"),
-                timezone=body.optional_text("timezone"),
-                timeout=body.seconds("timeout"),
-                tags=body.tags("tags"),
-                **body.mapping("kwargs"),
-            )
-        except TypeError as error:
-            raise bad("args", str(error)) from error
-        return _json(_plain(made), 201)
-
-    async def _unschedule(self, id: str) -> Response:
-        await self.client.unschedule(id)
-        return Response(status_code=204)
-
-    async def _events(self, request: Request) -> Response:
-        query = Query(request, ("run", "state", "prefix", "limit"))
-        prefix = _within(caller(request), query.text("prefix") or "")
-        topics = [Topic("runs", prefix, query.state(), query.limit(100))]
-        if run := query.text("run"):
-            caller(request).check(run)
-            topics.append(Topic("run", run))
-        return _events(self._stream(topics))
-
-    async def _stream(self, topics: list[Topic]) -> AsyncIterator[bytes]:
-        yield b"retry: 2000\n\n"
-        async with self.feed.subscribe(*topics) as subscription:
-            while not self.feed.stopped:
-                news = await subscription.next(HEARTBEAT)
-                if not news:
-                    yield b": still here\n\n"
-                for topic, text in news.items():
-                    data = f'{{"now":{self._clock.now()},{text}}}'
-                    yield f"event: {topic.name}\ndata: {data}\n\n".encode()
-
-    async def _fetch(self, topic: Topic) -> str:
-        """A topic's members of a JSON object. JSON has no raw line break, so it is one line of an event."""
-        try:
-            if topic.name == "run":
-                run = brief_tree(await self.client.tree(topic.prefix))
-                return _members({"id": topic.prefix, "run": run})
-            views, cursor = await self.client.search(state=topic.state, prefix=topic.prefix, limit=topic.limit)
-            return _members({"promises": [brief(view) for view in views], "cursor": cursor})
-        except NotFound:
-            return _members({"id": topic.prefix, "run": None})
-        except Exception as error:
-            return _members({"trouble": problem_of(error).detail})
 
 
 def _within_this_process(clock: Clock) -> Messenger:
@@ -489,66 +275,3 @@ def _with_cors(inner: ASGIApp, origins: Sequence[str]) -> ASGIApp:
         expose_headers=["location", "retry-after", "www-authenticate"],
         max_age=600,
     )
-
-
-def _events(stream: AsyncIterator[bytes]) -> Response:
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
-
-
-def _within(principal: Principal, prefix: str) -> str:
-    """A prefix to search for, narrowed to what the caller may see. Raises Problem 403 where nothing is left."""
-    if principal.within.startswith(prefix):
-        return principal.within
-    principal.check(prefix)
-    return prefix
-
-
-def _halted(record: Record) -> bool:
-    return record.task is not None and record.task.state is TaskState.HALTED
-
-
-def _members(values: dict[str, Any]) -> str:
-    return dumps(values).decode()[1:-1]
-
-
-async def _left(request: Request) -> None:
-    """Return when the caller closes the connection."""
-    with contextlib.suppress(RuntimeError):
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-
-def _error(body: Fields) -> str | dict[str, Any]:
-    error = body.any("error")
-    if error is None:
-        return "rejected from outside"
-    if isinstance(error, str):
-        return error
-    if not isinstance(error, dict):
-        raise bad("error", 'error must be a string or an object with "type" and "message"')
-    for name in ("type", "message"):
-        if not isinstance(error.get(name, ""), str):
-            raise bad(f"error.{name}", f"error.{name} must be a string")
-    return error
-
-
-def _parameters(workflow: Workflow[..., Any]) -> list[str]:
-    """What it takes, for a person: `cents`, `pause=1.0`."""
-    found = []
-    for one in workflow.app.info(workflow).signature.parameters:
-        stars = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
-        found.append(f"{stars}{one.name}" + ("" if one.default is one.empty else f"={one.default!r:.40}"))
-    return found
-
-
-def _full(view: PromiseView) -> dict[str, Any]:
-    return view.to_dict()
-
-
-def _plain(value: Any) -> Any:
-    return value.to_dict() if hasattr(value, "to_dict") else value
-
-
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(dumps(value), status, {"cache-control": "no-store", **(headers or {})}, "application/json")
