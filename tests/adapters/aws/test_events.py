@@ -350,7 +350,7 @@ def test_a_message_whose_run_cannot_arm_what_wakes_it_comes_again(fault: str) ->
 def test_a_message_that_comes_back_while_its_holder_may_live_stands_for_the_end_of_his_lease(timeout: int) -> None:
     """Whenever it comes, and however often it had to be sent again: at the lease's end somebody must come (W6)."""
     shop = Shop()
-    shop.cloud.visibility = 2_000
+    shop.cloud.visibility = 500
     lived = []
 
     @shop.app.step
