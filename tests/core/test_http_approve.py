@@ -181,6 +181,29 @@ def test_an_altered_link_settles_nothing(change: Any) -> None:
     approve(scenario)
 
 
+def test_a_link_altered_by_any_one_bit_settles_nothing() -> None:
+    def spelt(parts: list[bytes]) -> str:
+        return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+    async def scenario(it: Shop) -> None:
+        await ask(it)
+        good = token()
+        parts = [base64.urlsafe_b64decode(part + "==") for part in good.split(".")]
+        assert spelt(parts) == good
+        refused = set()
+        for at, part in enumerate(parts):
+            for bit in range(8 * len(part)):
+                changed = bytearray(part)
+                changed[bit // 8] ^= 1 << bit % 8
+                link = f"/approve/{spelt([*parts[:at], bytes(changed), *parts[at + 1 :]])}"
+                page = await it.http.post(link, content="choice=Approve", headers=FORM)
+                refused.add((page.status_code, "does not work" in text_of(page)))
+        assert refused == {(403, True)}
+        assert await state(it) == ("pending", None)
+
+    approve(scenario)
+
+
 def _respelt(good: str) -> str:
     """The same bytes, spelt with another last character: base64 leaves two bits of it unused."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
