@@ -153,6 +153,7 @@ def test_a_game_of_chess_of_twenty_plies(tmp_path: Path, steps: str) -> None:
         loop.close()
 
 
+@pytest.mark.xdist_group("aws-kills")  # they work, and the others wait: beside each other they take half the time
 @pytest.mark.parametrize("steps", ["", "1"], ids=["until blocked", "step by step"])
 def test_killed_at_every_call_every_run_finishes_with_the_right_answer(tmp_path: Path, steps: str) -> None:
     """Store, queue and scheduler, before each call and after it: each point has a run of its own, all in one loop."""
