@@ -22,8 +22,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 CORE = "core/everstep"
 PRIVATE = (
-    "calling", "children", "choices", "coerce", "driver", "engine", "failures", "folding", "hints", "holding",
-    "inspection", "invocation", "journal", "kernel/*", "lifecycle", "loop", "past", "plain", "protocol_json",
+    "calling", "children", "choices", "coerce", "costs", "driver", "engine", "failures", "folding", "hints", "holding",
+    "inspection", "invocation", "journal", "kernel/*", "lifecycle", "loop", "nesting", "past", "plain", "protocol_json",
     "record_json", "recording", "resuming", "scalars", "search", "service", "shapes", "signature", "starts",
     "staticcheck", "staticrules", "staticsource", "tokens", "transitions", "upkeep", "views", "waits", "writer",
     "stores/liveness", "stores/sqlite_file", "stores/sqlite_find",

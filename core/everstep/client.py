@@ -403,7 +403,7 @@ class Client:
 
     async def cost(self, id: str) -> CostReport:
         """What a recorded run took, priced per platform. Raises NotFound."""
-        from .upkeep import cost
+        from .costs import cost
 
         return await cost(self, id)
 

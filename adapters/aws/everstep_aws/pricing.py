@@ -15,7 +15,7 @@ from everstep.promise import Kind, Row, State
 from .item import encode, size, units
 
 if TYPE_CHECKING:
-    from everstep.upkeep import Taken
+    from everstep.costs import Taken
 
 WRITE_UNIT = 0.625e-6
 READ_UNIT = 0.125e-6

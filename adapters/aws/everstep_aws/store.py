@@ -30,8 +30,8 @@ from .item import LARGEST, Encoded, Item, bucket, bucket_of, decode, encode, is_
 
 if TYPE_CHECKING:
     from everstep.codec import Codec
+    from everstep.costs import Taken
     from everstep.ports import Waker
-    from everstep.upkeep import Taken
 
 T = TypeVar("T")
 

@@ -29,6 +29,7 @@ PACKAGES = ("workers-runtime-sdk>=1.9", "starlette>=0.40", "cronsim>=2.6")
 OWN = "everstep_cloudflare"
 UNUSABLE = {
     "everstep.background": "a Worker has no thread",
+    "everstep.costs": "it is for people who look at a run",
     "everstep.http.bearer": "it needs PyJWT and cryptography, add --with both",
     "everstep.http.debug": "it is for tests of the protocol",
     "everstep.http.hub": "no connection outlives a Worker's request",
