@@ -33,6 +33,7 @@ UNUSABLE = {
     "everstep.http.bearer": "it needs PyJWT and cryptography, add --with both",
     "everstep.http.debug": "it is for tests of the protocol",
     "everstep.http.hub": "no connection outlives a Worker's request",
+    "everstep.http.poll": "no connection outlives a Worker's request",
     "everstep.http.limits": "a Worker counts nothing from one request to the next",
     "everstep.local": "a Worker's runtime is its objects",
     "everstep.resuming": "it is for stores that resume by themselves",
