@@ -192,11 +192,13 @@ def shown(state: State, now: int) -> dict[str, Any]:
 
 
 class Verdict(NamedTuple):
-    """`ok`, how many states the search met, and the most operations that could be put in order."""
+    """`ok`, how many states the search met, the most operations that could be put in order, and where all could, what
+    the last order found would have left that was not what clients saw: by id, this and that."""
 
     ok: bool
     states: int
     longest: int
+    left: Mapping[str, tuple[Any, Any]] = {}
 
 
 def check(
@@ -213,6 +215,7 @@ def check(
     tried: set[tuple[int, frozenset[Look], frozenset[Row]]] = set()
     stack: list[tuple[int, frozenset[Look], State]] = [(0, frozenset(), start)]
     longest = 0
+    left: dict[str, tuple[Any, Any]] = {}
     while stack:
         done, looks, state = stack.pop()
         if (done, looks, state.key) in tried:
@@ -220,8 +223,10 @@ def check(
         tried.add((done, looks, state.key))
         longest = max(longest, done.bit_count())
         if done == every:
-            if end is None or shown(at_rest(state, later or now), later or now) == end:
+            rest = shown(at_rest(state, later or now), later or now) if end is not None else end
+            if end is None or rest is None or rest == end:
                 return Verdict(True, len(tried), longest)
+            left = {id: (rest.get(id), end.get(id)) for id in {**rest, **end} if rest.get(id) != end.get(id)}
             continue
         # Whoever returned before another was called comes before it.
         limit = min(one.returned for at, one in enumerate(history) if not done >> at & 1)
@@ -242,4 +247,4 @@ def check(
             said, after = answer(state, one.request, now)
             if said == one.answer:
                 stack.append((done | 1 << at, others, after))
-    return Verdict(False, len(tried), longest)
+    return Verdict(False, len(tried), longest, left)

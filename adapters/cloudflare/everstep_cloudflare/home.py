@@ -60,6 +60,7 @@ class Home:
         self._awake = False
         self._deleting = 0
         self._seq = 0
+        self._claims: dict[int, Mark] = {}
         self._open()
 
     def _open(self) -> None:
@@ -79,11 +80,20 @@ class Home:
         earliest = min([put.row.due for put in commit.puts if put.row.due is not None], default=None)
         pending = any(put.row.state == _PENDING for put in commit.puts)
         claim: Mark | None = None
-        while (pending or earliest is not None or not self._mark.seq) and not self._mark.covers(earliest):
-            claim = self._claimed(earliest)
-            await self._tell(self._entry(claim, commit))
-            if self._mark.seq <= claim.seq:
-                break
+        try:
+            while (pending or earliest is not None or not self._mark.seq) and not self._mark.covers(earliest):
+                claim = self._claimed(earliest)
+                await self._tell(self._entry(claim, commit))
+                if self._mark.seq <= claim.seq:
+                    break
+                self._claims.pop(claim.seq)
+                claim = None  # others went on meanwhile: this is old news
+            return await self._commit(commit, earliest, pending, claim)
+        finally:
+            if claim is not None:
+                self._claims.pop(claim.seq)
+
+    async def _commit(self, commit: Commit, earliest: int | None, pending: bool, claim: Mark | None) -> Refused | None:
         refused: list[Refused | None] = [None]
         before = self._mark
 
@@ -118,9 +128,12 @@ class Home:
         return None
 
     def _claimed(self, due: int | None) -> Mark:
-        """A mark that covers what is about to be written."""
-        bounds = [at for at in (self._mark.bound if self._mark.live else None, due) if at is not None]
-        return Mark(True, min(bounds, default=None), self._next_seq())
+        """A mark that covers what is about to be written, by this commit and by others that the index was told of."""
+        told = [claim.bound for claim in self._claims.values()]
+        bounds = [at for at in (self._mark.bound if self._mark.live else None, due, *told) if at is not None]
+        claim = Mark(True, min(bounds, default=None), self._next_seq())
+        self._claims[claim.seq] = claim
+        return claim
 
     def _next_seq(self) -> int:
         """Tells news from old news, also after everything here was deleted."""

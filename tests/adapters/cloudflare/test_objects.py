@@ -13,14 +13,16 @@ import pytest
 from everstep.clock import VirtualClock
 from everstep.context import Context
 from everstep.errors import OutcomeUnknown, StoreError
-from everstep.ports import Commit
+from everstep.ports import Commit, Put
 from everstep.registry import App
+from everstep.testing.conformance.rows import commit, row
 from everstep_cloudflare.auth import access, bearer
 from everstep_cloudflare.events import event_of
+from everstep_cloudflare.home import Home
 from everstep_cloudflare.objects import Options, client_of
 from everstep_cloudflare.shift import GUARD
 
-from .fake import FakeWorld
+from .fake import FakeStorage, FakeWorld
 
 app = App("objects")
 RAN: list[str] = []
@@ -96,6 +98,28 @@ def test_the_index_hears_of_a_start_and_of_an_end_and_of_nothing_between() -> No
         await world.client.start(nap, 3600, id="n")
         await world.ring_all(world.clock.now() + 7_200_000)
         assert [(one["live"], one["state"]) for one in world.told] == [(True, "pending"), (False, "resolved")]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("order", [(5, 900), (900, 5)], ids=["first", "last"])
+def test_of_several_first_commits_at_once_the_index_keeps_the_earliest_instant(order: tuple[int, int]) -> None:
+    """While the index is told, others come in: what they say of this origin must cover what is not written yet."""
+
+    async def scenario() -> None:
+        told: list[dict[str, Any]] = []
+
+        async def tell(entry: dict[str, Any]) -> None:
+            await asyncio.sleep(0)
+            told.append(entry)
+
+        home = Home(FakeStorage(), "a", VirtualClock(1), tell, lambda: None)
+        puts = [Put(row(f"a.{due}", due=due), 0) for due in order]
+        assert await asyncio.gather(*[home.commit(commit(put)) for put in puts]) == [None, None]
+        assert max(told, key=lambda entry: entry["seq"])["bound"] == 5
+        assert home._mark.bound == 5
+        assert await home.commit(commit(Put(row("a.7", due=7), 0))) is None
+        assert len(told) == 2
 
     asyncio.run(scenario())
 
