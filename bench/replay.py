@@ -18,7 +18,8 @@ from typing import Any
 from everstep.engine import Body
 from everstep.journal import read, unhurried_collector
 from everstep.ports import Store
-from everstep.promise import Kind, from_row
+from everstep.promise import Kind
+from everstep.rows import from_row
 from everstep.stores.memory import MemoryStore
 from everstep.stores.sqlite import SqliteStore
 

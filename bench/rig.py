@@ -9,7 +9,8 @@ from everstep import App, Client
 from everstep.clock import VirtualClock
 from everstep.driver import Driver
 from everstep.ports import Store, Wake
-from everstep.promise import Record, State, from_row
+from everstep.promise import Record, State
+from everstep.rows import from_row
 from everstep.stores.counted import Counted
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from everstep.promise import Row, from_row, to_row
+from everstep.rows import Row, from_row, to_row
 from everstep.stores.memory import MemoryStore
 from everstep.stores.sqlite import SqliteStore
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from .clock import NEVER
 from .errors import Conflict, LeaseLost
 from .operation import DurableFuture
-from .promise import TARGET, Kind, Record, State, Task, TaskState, from_row, group_of, is_local
+from .promise import TARGET, Kind, Record, State, Task, TaskState, group_of
 from .recording import Ready, Recorder
+from .rows import from_row, is_local
 from .starts import Work, root_record, work_of
 
 if TYPE_CHECKING:

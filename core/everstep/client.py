@@ -16,9 +16,10 @@ from .ids import check_any, check_root
 from .lifecycle import halt, resume_halted
 from .operation import Completion, failure
 from .ports import Store, Waker
-from .promise import Payload, Record, State, TaskState, from_row, group_of, project
+from .promise import Payload, Record, State, TaskState, group_of, project
 from .protocol import PromiseSettle, ScheduleCreate, ScheduleDelete, ScheduleSearch
 from .registry import App, OnConflict, Seconds, Workflow, milliseconds
+from .rows import from_row
 from .service import Service
 from .starts import Work, check_same, root_record, work_of
 from .views import CostReport, PromiseView, SweepReport, TreeView, VerifyReport

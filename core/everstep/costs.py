@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import NotFound
-from .promise import Kind, Row, from_row
+from .promise import Kind
+from .rows import Row, from_row
 from .views import CostReport
 
 if TYPE_CHECKING:

@@ -26,11 +26,9 @@ from .promise import (
     EMPTY,
     TARGET,
     Record,
-    Row,
     State,
     Task,
     TaskState,
-    from_row,
     group_of,
     is_ours,
     leaves,
@@ -40,6 +38,7 @@ from .promise import (
     settled,
 )
 from .registry import App
+from .rows import Row, from_row
 from .service import Service
 from .starts import WORK, Work, check_same
 from .steps import Threads, in_thread

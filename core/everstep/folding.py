@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from .errors import DecodeError
 from .operation import Cells, in_cells
-from .promise import _STATES, Kind, Payload, Record, Row, Segment, State, from_row
+from .promise import Kind, Payload, Record, Segment, State
+from .rows import _STATES, Row, from_row
 
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from .errors import LeaseLost, PlatformError
 from .folding import Folding, trimmed
 from .lifecycle import acquire, halt, heartbeat, release
 from .ports import Fence, Guard, Refused
-from .promise import Plan, Record, State, Task, from_row
+from .promise import Plan, Record, State, Task
+from .rows import from_row
 from .writer import Change, Entity, Written
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from .ids import check_any
 from .nesting import loads
 from .peers import Peers
 from .ports import Wake, Waker
-from .promise import State, TaskState, from_row, project
+from .promise import State, TaskState, project
+from .rows import from_row
 from .service import Deliver
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from .errors import DecodeError, InvalidArgument, NotFound
 from .folding import folded_records
 from .operation import decode_call
 from .ports import Query
-from .promise import Kind, Record, Schedule, State, TaskState, due_at, from_row, leaves, project
+from .promise import Kind, Record, Schedule, State, TaskState, due_at, leaves, project
 from .recording import ERROR
+from .rows import from_row
 from .views import PromiseView, TreeView
 
 if TYPE_CHECKING:

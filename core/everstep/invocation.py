@@ -28,8 +28,9 @@ from .journal import Journal, fresh, unhurried_collector
 from .lifecycle import continue_as_new, fulfill, suspend
 from .operation import Completion, DurableFuture, decode_call, encode_call
 from .ports import Guard
-from .promise import EMPTY, Kind, Plan, Record, Row, State, from_row, leaves, make, project, satisfied
+from .promise import EMPTY, Kind, Plan, Record, State, leaves, make, project, satisfied
 from .recording import FOUND, GROWN, Ready, Recorder
+from .rows import Row, from_row
 from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, run_step
 
 if TYPE_CHECKING:

@@ -20,21 +20,8 @@ from .ids import child_prefix
 from .nesting import DEEPEST, check_nesting, loads
 from .operation import _NOTHING, Recorded, in_cells
 from .past import Past
-from .promise import (
-    _STATES,
-    LOCAL,
-    RETENTION,
-    Kind,
-    Record,
-    Row,
-    Segment,
-    State,
-    Task,
-    from_row,
-    is_local,
-    make,
-    project,
-)
+from .promise import LOCAL, RETENTION, Kind, Record, Segment, State, Task, make, project
+from .rows import _STATES, Row, from_row, is_local
 
 
 class Journal(NamedTuple):

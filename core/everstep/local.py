@@ -18,8 +18,9 @@ from .clock import Clock, SystemClock
 from .driver import Driver
 from .errors import NotFound, PlatformError, StoreCorrupted, StoreFull, StoreReadOnly, StoreTooNew
 from .ports import Due, Store, Wake
-from .promise import State, TaskState, from_row
+from .promise import State, TaskState
 from .registry import App
+from .rows import from_row
 from .stores import open_store
 from .wakers.local import LocalWaker
 

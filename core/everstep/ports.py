@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .promise import Row
+from .rows import Row
 
 
 class Fence(NamedTuple):

@@ -14,7 +14,8 @@ from .folding import Entry, Folding, fold_record
 from .ids import child_prefix, origin_of
 from .operation import DurableFuture
 from .ports import Commit, Put
-from .promise import EMPTY, Kind, Payload, Record, Row, Stamp, State, from_row, is_local, make, to_row
+from .promise import EMPTY, Kind, Payload, Record, Stamp, State, make
+from .rows import Row, from_row, is_local, to_row
 
 if TYPE_CHECKING:
     from .holding import Holding

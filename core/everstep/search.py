@@ -8,8 +8,9 @@ means the end.
 from __future__ import annotations
 
 from .ports import Query, Store
-from .promise import SCHEDULE_PREFIX, Kind, Record, Schedule, State, TaskState, from_row, project, schedule_from
+from .promise import Kind, Record, Schedule, State, TaskState, project
 from .protocol import PromiseSearch, Reply, ScheduleSearch, Search, TaskSearch
+from .rows import SCHEDULE_PREFIX, from_row, schedule_from
 
 _PAGES = 8
 

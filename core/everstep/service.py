@@ -16,21 +16,7 @@ from .ids import origin_of
 from .kernel import Config, Entity, NextCron, Outcome, apply, internal, reads, schedules
 from .kernel.internal import Resume
 from .ports import Guard, Store, Wake, Waker
-from .promise import (
-    SCHEDULE_PREFIX,
-    Kind,
-    Record,
-    Schedule,
-    State,
-    TaskState,
-    due_at,
-    from_row,
-    leaves,
-    project,
-    ready_at,
-    satisfied,
-    schedule_from,
-)
+from .promise import Kind, Record, Schedule, State, TaskState, due_at, leaves, project, ready_at, satisfied
 from .protocol import (
     Message,
     PromiseSearch,
@@ -42,6 +28,7 @@ from .protocol import (
     TaskFence,
     TaskSearch,
 )
+from .rows import SCHEDULE_PREFIX, from_row, schedule_from
 from .search import search
 from .writer import Change, Writer
 

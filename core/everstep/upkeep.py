@@ -13,7 +13,8 @@ from .clock import NEVER
 from .errors import StoreCorrupted
 from .kernel.internal import left_to_timers
 from .ports import Query, Wake
-from .promise import RETENTION, Kind, Record, Row, State, TaskState, due_at, from_row, leaves, project, satisfied
+from .promise import RETENTION, Kind, Record, State, TaskState, due_at, leaves, project, satisfied
+from .rows import Row, from_row
 from .views import Problem, SweepReport, VerifyReport
 
 if TYPE_CHECKING:

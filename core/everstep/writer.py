@@ -21,7 +21,8 @@ from .clock import Clock
 from .errors import WakerError
 from .ids import origin_of
 from .ports import Commit, Fence, Guard, Put, Refused, Store, Wake, Waker
-from .promise import Record, Row, Schedule, due_at, schedule_row, to_row
+from .promise import Record, Schedule, due_at
+from .rows import Row, schedule_row, to_row
 
 ARMED = "+"
 """A wake-up is armed, and the waker gave no token by which to take it back."""

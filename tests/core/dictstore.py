@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from everstep.ids import origin_of
 from everstep.ports import Commit, Due, Page, Query, Refused, Wake
-from everstep.promise import Row, from_row
+from everstep.rows import Row, from_row
 
 
 class DictStore:

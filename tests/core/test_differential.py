@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from everstep.ports import Commit, Refused
-from everstep.promise import Row
+from everstep.rows import Row
 from everstep.stores.memory import MemoryStore
 from everstep.stores.sqlite import SqliteStore
 from everstep.testing.conformance.differential import Difference, Outcome, compare

@@ -16,7 +16,8 @@ from everstep.folding import Entry, Fold, fold_record, folded_records, unfold
 from everstep.journal import _history, read
 from everstep.operation import Recorded
 from everstep.past import Past
-from everstep.promise import Kind, Record, Row, Segment, State, Task, TaskState, from_row, to_row
+from everstep.promise import Kind, Record, Segment, State, Task, TaskState
+from everstep.rows import Row, from_row, to_row
 from everstep.stores.memory import MemoryStore
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from everstep.ports import Put, Query
-from everstep.promise import Row
+from everstep.rows import Row
 from everstep.stores.sqlite import SqliteStore
 from everstep.testing.conformance.rows import commit, row, write
 

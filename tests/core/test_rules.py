@@ -17,7 +17,8 @@ import pytest
 from everstep import App, Context, InvalidId, NondeterminismError, RealIOError, Retry
 from everstep.ids import MAX_BYTES, detached_id
 from everstep.ports import Commit, Put, Query
-from everstep.promise import Kind, Record, State, to_row
+from everstep.promise import Kind, Record, State
+from everstep.rows import to_row
 from everstep.stores.sqlite import SqliteStore
 from everstep.testing import Simulation
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 from everstep import App, Context, Runtime
-from everstep.promise import Row
+from everstep.rows import Row
 from everstep.stores.memory import MemoryStore
 from everstep.wakers.local import LocalWaker
 

@@ -12,7 +12,7 @@ from everstep.clock import VirtualClock
 from everstep.errors import StoreError, StoreUnavailable, WakerError
 from everstep.kernel import Config
 from everstep.ports import Commit, Refused, Wake
-from everstep.promise import EMPTY, Kind, Payload, Record, Segment, State, Task, TaskState, Tree, from_row, to_row
+from everstep.promise import EMPTY, Kind, Payload, Record, Segment, State, Task, TaskState, Tree
 from everstep.protocol import (
     Execute,
     Message,
@@ -38,6 +38,7 @@ from everstep.protocol import (
     TaskSuspend,
     Unblock,
 )
+from everstep.rows import from_row, to_row
 from everstep.service import Service
 from tests.core.dictstore import DictStore, QueueWaker
 from tests.core.world import EXTERNAL, LATER, NOW, TARGET, every_minute, ref

@@ -25,7 +25,7 @@ from everstep.errors import (
     StoreUnavailable,
 )
 from everstep.ports import Fence, Put, Query, Store
-from everstep.promise import Row, from_row, records
+from everstep.rows import Row, from_row, records
 from everstep.stores import open_store
 from everstep.stores.sqlite import SqliteStore
 from everstep.testing.conformance.rows import commit, row, write

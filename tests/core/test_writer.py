@@ -11,7 +11,8 @@ import pytest
 from everstep.clock import NEVER, VirtualClock
 from everstep.errors import OutcomeUnknown, WakerError
 from everstep.ports import Commit, Fence, Guard, Refused, Wake
-from everstep.promise import Payload, Record, Schedule, State, Task, TaskState, from_row
+from everstep.promise import Payload, Record, Schedule, State, Task, TaskState
+from everstep.rows import from_row
 from everstep.writer import Writer, Written
 from tests.core.dictstore import DictStore, QueueWaker
 

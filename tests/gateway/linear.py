@@ -28,10 +28,11 @@ from everstep.cron import next_cron
 from everstep.ids import origin_of
 from everstep.kernel import Entity, Outcome, internal, schedules
 from everstep.kernel.promises import PARENT
-from everstep.promise import Kind, Record, Row, from_row, project, schedule_row, to_row
+from everstep.promise import Kind, Record, project
 from everstep.protocol import PromiseCreate, Reply, Request, TaskCreate, TaskFence
 from everstep.protocol_json import BadRequest, parse, render, render_error
 from everstep.record_json import promise_json, schedule_json, task_json
+from everstep.rows import Row, from_row, schedule_row, to_row
 
 
 class Operation(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from everstep.ports import Commit, Refused
-from everstep.promise import Row
+from everstep.rows import Row
 from everstep.stores.memory import MemoryStore
 from everstep.stores.sqlite import SqliteStore
 

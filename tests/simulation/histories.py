@@ -7,7 +7,8 @@ from random import Random
 from typing import Any
 
 from everstep.errors import AlreadySettled, NotFound
-from everstep.promise import Kind, State, TaskState, from_row
+from everstep.promise import Kind, State, TaskState
+from everstep.rows import from_row
 from everstep.testing.faults import Faults
 from everstep.testing.oracle import Witness
 from everstep.testing.platform import Queue

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from everstep import driver, folding, holding, invocation, journal, kernel, promise, recording, service, writer
+from everstep import driver, folding, holding, invocation, journal, kernel, recording, rows, service, writer
 from everstep.context import Scope
 from everstep.testing.faults import Faults
 
@@ -180,7 +180,6 @@ MUTANTS = [
             ),
         ),
         only=("fanned",),
-        seeds=40,
     ),
     Mutant(
         "unfenced suspend",
@@ -231,7 +230,6 @@ MUTANTS = [
         Scope,
         "next_id",
         (("self.count + 1", "self.count + (1 if self.body.replaying else 2)"),),
-        seeds=20,
     ),
     Mutant(
         "a drain skipped on an already settled promise",
@@ -239,15 +237,13 @@ MUTANTS = [
         service.Service,
         "fire",
         (("                await self.drain(record.id)\n                return\n", "                return\n"),),
-        seeds=200,
     ),
     Mutant(
         "the inbox is not recorded",
         "P2.2",
-        promise,
+        rows,
         "_task_text",
         (('data["h"] = task.segments', 'data["h"] = [one._replace(inbox=()) for one in task.segments]'),),
-        seeds=100,
     ),
     Mutant(
         "an orphan is not restamped",
@@ -311,7 +307,6 @@ MUTANTS = [
         "_history",
         (("    return ids,", "    ids.sort()\n    return ids,"),),
         only=PARALLEL,
-        seeds=200,
     ),
     Mutant(
         "a result reaches the body before it is durable",
@@ -378,7 +373,7 @@ MUTANTS = [
         "W6",
         driver.Driver,
         "_deliver",
-        (("same = bool(key) and", "same = False and"),),
+        (("if lives_on(task, key) else", "if False else"),),
         fixed=QUEUE,
     ),
     Mutant(

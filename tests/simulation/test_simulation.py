@@ -12,7 +12,8 @@ import pytest
 from everstep import App, Context
 from everstep.errors import AlreadySettled, Conflict, Halted, InvalidArgument, NotFound, StillPending
 from everstep.ports import Wake
-from everstep.promise import Record, Row, State, Task, TaskState, to_row
+from everstep.promise import Record, State, Task, TaskState
+from everstep.rows import Row, to_row
 from everstep.testing import Faults, Simulation
 from everstep.testing.oracle import InFlight, Wakes, check_wakes
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from everstep.ids import origin_of
 from everstep.ports import Due, Page, Query
-from everstep.promise import Kind, Row
+from everstep.promise import Kind
+from everstep.rows import Row
 
 from .item import DAY, SHARDS, is_row
 

@@ -22,7 +22,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from everstep.promise import Kind, Row, State
+from everstep.promise import Kind, State
+from everstep.rows import Row
 
 Item = dict[str, Any]
 """An item in the wire's form: every value under its type."""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from everstep.ids import origin_of
-from everstep.promise import Kind, Row, State
+from everstep.promise import Kind, State
+from everstep.rows import Row
 
 from .item import encode, size, units
 

@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, unquote
 from everstep.errors import InvalidArgument, OutcomeUnknown, StoreError
 from everstep.ids import origin_of
 from everstep.ports import Commit, Due, Fence, Page, Put, Query, Refused
-from everstep.promise import Row
+from everstep.rows import Row
 
 from .calls import Answer, Caller, make_client
 from .finding import Scan, due, find

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from everstep.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from everstep.ports import Commit, Due, Page, Query, Refused, Wake
-from everstep.promise import Row
+from everstep.rows import Row
 
 from . import wire
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from everstep.ports import Commit, Due, Put, Query, Refused
-from everstep.promise import Kind, Row, State
+from everstep.promise import Kind, State
+from everstep.rows import Row
 
 
 class Storage(Protocol):

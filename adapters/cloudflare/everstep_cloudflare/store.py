@@ -13,7 +13,7 @@ from everstep.codec import Codec
 from everstep.errors import StoreError, WakerError
 from everstep.ids import origin_of
 from everstep.ports import Commit, Due, Page, Query, Refused, Wake
-from everstep.promise import Row
+from everstep.rows import Row
 
 from .home import Home
 from .index import ordered

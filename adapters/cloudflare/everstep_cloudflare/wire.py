@@ -13,7 +13,7 @@ from typing import Any
 from everstep import errors
 from everstep.errors import EverstepError, StoreError, StoreUnavailable
 from everstep.ports import Commit, Fence, Guard, Put, Query, Refused
-from everstep.promise import Row
+from everstep.rows import Row
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from google.cloud.firestore_v1 import types
 
 from everstep.errors import StoreCorrupted
-from everstep.promise import Row, State
+from everstep.promise import State
+from everstep.rows import Row
 
 from .names import id_of
 

@@ -26,7 +26,8 @@ from weakref import WeakKeyDictionary
 
 from everstep.errors import InvalidArgument, OutcomeUnknown, StoreError, StoreUnavailable
 from everstep.ports import Commit, Due, Guard, Page, Query, Refused, Waker
-from everstep.promise import Row, State
+from everstep.promise import State
+from everstep.rows import Row
 from everstep.stores.memory import matches
 
 from .names import id_of, name_of

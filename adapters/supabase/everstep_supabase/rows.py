@@ -13,7 +13,8 @@ from typing import Any
 
 from everstep.errors import StoreCorrupted, StoreError
 from everstep.ports import Beside, Claim, Commit, Page, Query, Refused
-from everstep.promise import Kind, Row, State, make
+from everstep.promise import Kind, State, make
+from everstep.rows import Row
 
 COLUMNS = Row._fields
 _MARK = "\x01"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from everstep.errors import OutcomeUnknown, StoreCorrupted, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from everstep.ports import Beside, Claim, Commit, Due, Page, Query, Refused, Resumed
-from everstep.promise import Row
+from everstep.rows import Row
 
 from .rows import (
     Search,

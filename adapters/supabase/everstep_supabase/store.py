@@ -21,7 +21,7 @@ from psycopg import errors as pg
 
 from everstep.errors import StoreUnavailable
 from everstep.ports import Beside, Claim, Commit, Due, Fence, Page, Put, Query, Refused, Resumed
-from everstep.promise import Row
+from everstep.rows import Row
 
 from .connections import Connection, Pool, trouble
 from .listening import ListeningWaker

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from everstep.ports import Query, Wake
-from everstep.promise import Kind, from_row, project, schedule_from
+from everstep.promise import Kind, project
 from everstep.record_json import promise_json, schedule_json, task_json
+from everstep.rows import from_row, schedule_from
 
 from .problems import Problem, bad
 

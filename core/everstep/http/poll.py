@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator
 from everstep.client import Client
 from everstep.errors import PlatformError
 from everstep.ports import Query
-from everstep.promise import TARGET, State, TaskState, from_row, project
+from everstep.promise import TARGET, State, TaskState, project
 from everstep.protocol import Execute
+from everstep.rows import from_row
 
 from .access import Principal
 from .hub import Full, Hub

@@ -11,7 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from everstep.errors import NotFound
-from everstep.promise import Record, TaskState, from_row, project
+from everstep.promise import Record, TaskState, project
+from everstep.rows import from_row
 
 from .access import caller, within
 from .answers import answer

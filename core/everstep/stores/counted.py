@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from everstep.ports import Beside, Claim, Commit, Due, Page, Query, Refused, Resumed, Store, resumer
-from everstep.promise import Row
+from everstep.rows import Row
 
 
 class Counted:

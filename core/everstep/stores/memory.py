@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from everstep.ids import origin_of
 from everstep.ports import Commit, Due, Page, Query, Refused
-from everstep.promise import Kind, Row
+from everstep.promise import Kind
+from everstep.rows import Row
 
 
 class MemoryStore:

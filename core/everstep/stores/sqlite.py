@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from everstep.errors import StoreCorrupted, StoreError
 from everstep.ports import Commit, Due, Fence, Page, Put, Query, Refused
-from everstep.promise import Row, State
+from everstep.promise import State
+from everstep.rows import Row
 
 from .sqlite_file import Place
 from .sqlite_find import find_sql, has_tags

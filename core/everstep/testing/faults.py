@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from everstep.errors import OutcomeUnknown, StoreUnavailable, WakerError
 from everstep.ports import Wake
-from everstep.promise import State, from_row
+from everstep.promise import State
+from everstep.rows import from_row
 
 from .platform import Message, Queue
 from .world import Caller, Crashed, delivery

@@ -14,18 +14,8 @@ from everstep.context import ContinueAsNew
 from everstep.engine import Body
 from everstep.journal import read
 from everstep.ports import Commit, Wake
-from everstep.promise import (
-    TARGET,
-    Kind,
-    Record,
-    Row,
-    State,
-    TaskState,
-    from_row,
-    leaves,
-    project,
-    satisfied,
-)
+from everstep.promise import TARGET, Kind, Record, State, TaskState, leaves, project, satisfied
+from everstep.rows import Row, from_row
 
 from .platform import Queue
 from .world import Caller, Event, World, delivery

@@ -18,8 +18,9 @@ from everstep.clock import to_datetime
 from everstep.errors import AlreadySettled, NotFound, PlatformError, StillPending
 from everstep.ids import origin_of
 from everstep.ports import Wake
-from everstep.promise import Record, State, TaskState, from_row, project
+from everstep.promise import Record, State, TaskState, project
 from everstep.registry import App, Seconds, Workflow, milliseconds
+from everstep.rows import from_row
 
 from .world import SETTLE_DELAY, Caller, Crashed, Director, Event, Tally, World, size
 

@@ -19,8 +19,9 @@ from everstep.errors import InvalidArgument, PlatformError
 from everstep.ids import origin_of
 from everstep.kernel import Config
 from everstep.ports import Beside, Claim, Commit, Due, Page, Put, Query, Refused, Resumed, Wake
-from everstep.promise import TARGET, Row, from_row, group_of, to_row
+from everstep.promise import TARGET, group_of
 from everstep.resuming import candidates, inbox_of, taken
+from everstep.rows import Row, from_row, to_row
 from everstep.service import Service
 from everstep.stores.memory import MemoryStore
 

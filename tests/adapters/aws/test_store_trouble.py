@@ -12,7 +12,8 @@ from botocore.exceptions import ConnectionClosedError
 
 from everstep.errors import InvalidArgument, OutcomeUnknown, StoreError, StoreUnavailable
 from everstep.ports import Fence, Guard, Put, Refused
-from everstep.promise import Kind, Row, TaskState
+from everstep.promise import Kind, TaskState
+from everstep.rows import Row
 from everstep.testing.conformance.rows import commit, row, write
 from everstep_aws.calls import Caller, make_client
 from everstep_aws.store import DynamoStore, open_store

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from everstep.promise import Kind, Record, State, to_row
+from everstep.promise import Kind, Record, State
+from everstep.rows import to_row
 from everstep.testing.conformance.rows import write
 from everstep_gcp import FirestoreStore
 from tests.components import requires_component

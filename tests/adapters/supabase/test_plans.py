@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from everstep.ports import Beside, Claim, Commit, Fence, Guard, Put, Query
-from everstep.promise import TARGET, Kind, Plan, Record, State, Task, TaskState, to_row
+from everstep.promise import TARGET, Kind, Plan, Record, State, Task, TaskState
+from everstep.rows import to_row
 from everstep.testing.conformance.rows import commit, row
 from everstep_supabase import store
 from everstep_supabase.rows import COLUMNS, claim_parameters, commit_request, find_request, text_of

@@ -14,23 +14,9 @@ import pytest
 from everstep import App, Context, Retry
 from everstep.clock import NEVER, VirtualClock
 from everstep.ports import Beside, Claim, Put, Store, resumer
-from everstep.promise import (
-    TARGET,
-    Kind,
-    Payload,
-    Plan,
-    Record,
-    Segment,
-    Stamp,
-    State,
-    Task,
-    TaskState,
-    Tree,
-    due_at,
-    from_row,
-    to_row,
-)
+from everstep.promise import TARGET, Kind, Payload, Plan, Record, Segment, Stamp, State, Task, TaskState, Tree, due_at
 from everstep.resuming import inbox_of, taken
+from everstep.rows import from_row, to_row
 from everstep.stores import open_store
 from everstep.stores.memory import MemoryStore
 from everstep.testing.conformance.rows import commit, write

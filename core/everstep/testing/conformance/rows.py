@@ -6,7 +6,8 @@ from typing import Any
 
 from everstep.ids import origin_of
 from everstep.ports import Commit, Fence, Guard, Put, Store
-from everstep.promise import Kind, Row, State
+from everstep.promise import Kind, State
+from everstep.rows import Row
 
 STRANGE_IDS = (
     "with space",

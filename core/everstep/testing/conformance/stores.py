@@ -12,20 +12,8 @@ from collections.abc import Mapping
 from everstep.clock import NEVER
 from everstep.ids import origin_of
 from everstep.ports import Fence, Guard, Put, Query, Refused, Store
-from everstep.promise import (
-    Kind,
-    Payload,
-    Record,
-    Row,
-    Schedule,
-    State,
-    Task,
-    TaskState,
-    from_row,
-    schedule_from,
-    schedule_row,
-    to_row,
-)
+from everstep.promise import Kind, Payload, Record, Schedule, State, Task, TaskState
+from everstep.rows import Row, from_row, schedule_from, schedule_row, to_row
 
 from .rows import STRANGE_IDS, commit, row, write
 from .running import case
