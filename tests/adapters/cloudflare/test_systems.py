@@ -1,9 +1,10 @@
-"""Systems 3 and 46 in real workerd, by the modules that every platform runs, and a template that brings a file: killed
-by SIGKILL, and gone on with by another process on the same storage."""
+"""Systems 3, 39 and 46 in real workerd, by the modules that every platform runs, and a template that brings a file:
+killed by SIGKILL, and gone on with by another process on the same storage."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from everstep_cloudflare.vendor import vendor
 from tests.systems import test_03_countdown as system_3
+from tests.systems import test_39_encryption as system_39
 from tests.systems import test_46_deep_research as system_46
 from tests.templates_by_path import made
 from tools import gallery
@@ -107,6 +109,61 @@ def test_research_killed_again_and_again_says_the_same_and_asks_nothing_recorded
     assert len(asked) == system_46.CALLS[2]
     least, deaths = system_46.CALLS[2] * len(moments), len(moments)
     assert least <= asked.total() <= least + 4 * deaths, "again what was under way, four at once at the most"
+
+
+SHOP = """
+import hashlib
+import hmac
+import os
+from typing import TypedDict
+
+from everstep import App, Codec, Context, Retry
+
+
+class Sealed:
+    # What the standard library has to encrypt and to authenticate with: AES-GCM's library is compiled.
+    key = bytes(range(32))
+
+    def _stream(self, nonce, size):
+        parts = (hmac.digest(self.key, nonce + bytes([at // 256, at % 256]), "sha256") for at in range(size // 32 + 1))
+        return b"".join(parts)[:size]
+
+    def encrypt(self, text):
+        nonce = os.urandom(16)
+        hidden = bytes(a ^ b for a, b in zip(text, self._stream(nonce, len(text))))
+        return "k1", nonce + hidden + hmac.digest(self.key, nonce + hidden, "sha256")
+
+    def decrypt(self, key, sealed):
+        nonce, hidden, tag = sealed[:16], sealed[16:-32], sealed[-32:]
+        if key != "k1" or not hmac.compare_digest(tag, hmac.digest(self.key, nonce + hidden, "sha256")):
+            raise ValueError("another key")
+        return bytes(a ^ b for a, b in zip(hidden, self._stream(nonce, len(hidden))))
+
+
+def did(what):
+    pass
+"""
+
+
+@pytest.mark.parametrize(("codec", "found"), [("Codec(encryptor=Sealed())", 0), ("Codec()", 3)], ids=["sealed", "not"])
+def test_nothing_of_what_is_encrypted_can_be_read_in_the_objects_files(codec: str, found: int, tmp_path: Path) -> None:
+    """System 39. Without an encryptor the same search finds it all."""
+    parts = [inspect.getsource(one) for one in (system_39.CardDeclined, system_39.Paid, system_39.shop)]
+    program = "\n\n".join([SHOP, *parts, f"app = shop({codec})\n"])
+    entry = "from app import app\n" + HANDLER.replace("STEPS", "None")
+    worker = deployed(tmp_path, {"app.py": program.encode(), "entry.py": entry.encode()})
+    with worker.start():
+        worker.post("/workflows/pay", {"id": "o1", "args": [system_39.CARD, system_39.NAME, 4200]})
+        until = time.monotonic() + 60
+        while worker.call("GET", "/promises/o1.4")[0] != 200 and time.monotonic() < until:
+            time.sleep(0.05)
+        worker.post("/promises/o1.4/resolve", {"value": system_39.SECRET})
+        assert worker.result("o1") == system_39.RESULT
+    text = system_39.read_everything(worker.folder / "storage").decode("utf-8", "replace")
+    assert "o1.4" in text, "it is there that its rows are"
+    hits = system_39.in_clear([text, worker.log.read_text()])
+    assert len(hits) >= found
+    assert found or hits == []
 
 
 def test_a_template_that_brings_a_file_finds_it(tmp_path: Path) -> None:
