@@ -49,6 +49,10 @@ class QueueWaker:
         return None
 
 
+_ROUNDS = 1000
+"""How often one look at the clock may find something due; a store that loses writes finds it for ever."""
+
+
 class Server:
     """A store behind the protocol. `sent` are the messages that went out."""
 
@@ -81,9 +85,13 @@ class Server:
                     # A message that comes early for its record comes back (the driver says so to the platform).
                     await self.queue.arm(wake, record.due)
             return
-        while due := await self.store.due(self.clock.now(), 100):
+        for _ in range(_ROUNDS):
+            due = await self.store.due(self.clock.now(), 100)
+            if not due:
+                return
             for one in sorted(due):
                 await self.service.fire(Wake(one.id))
+        raise AssertionError(f"what is due does not come to rest: {due}")
 
     async def shown(self, ids: list[str], schedules: list[str]) -> dict[str, Any]:
         """Everything a client could see of these ids now."""
