@@ -57,6 +57,7 @@ class Home:
         self._tell = tell
         self._poke = poke
         self._armed: int | None = None
+        self._ran: int | None = None
         self._awake = False
         self._deleting = 0
         self._seq = 0
@@ -180,7 +181,7 @@ class Home:
     def wake_up(self) -> None:
         """`alarm()` begins: from now on it stands for everything that is due here."""
         self._awake = True
-        self._armed = None
+        self._ran, self._armed = self._armed, None
 
     async def guard(self, at: int) -> None:
         """Set an alarm while awake: this one has died before, and the platform does not try for ever."""
@@ -189,8 +190,14 @@ class Home:
         await self._storage.flush()
 
     async def fall_asleep(self, at: int | None) -> None:
-        """`alarm()` ends: see to it that the object is woken at `at`. Raises StoreError, for the platform to repeat."""
+        """`alarm()` ends: see to it that the object is woken at `at`. Raises StoreError, for the platform to repeat.
+
+        An alarm that came a little early must not be set anew for its own instant: to the platform that changes
+        nothing, and what has not changed is over when `alarm()` is.
+        """
         self._awake = False
+        if at is not None and at - self._clock.now() < _LATE and self._ran in (None, at):
+            at += 1 if self._ran is not None else 2
         if at is not None and self._armed != at:
             self._armed = None
             self._storage.transaction(lambda: self._arm(at))

@@ -18,7 +18,8 @@ class FakeStorage:
     def __init__(self) -> None:
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         self._alarm: int | None = None
-        self.ringing = False
+        self.ringing: int | None = None
+        """The instant of the alarm that runs; setting it anew changes nothing, and it is over with `alarm()`."""
         self.alarms_set = 0
 
     def rows(self, sql: str, *values: str | int | None) -> list[list[Any]]:
@@ -39,7 +40,7 @@ class FakeStorage:
         self._db.execute("COMMIT")
 
     def set_alarm(self, at: int) -> None:
-        self._alarm = at
+        self._alarm = at if at != self.ringing else None
         self.alarms_set += 1
 
     async def flush(self) -> None:
@@ -89,5 +90,9 @@ class FakeWorld:
 
     async def ring(self, origin: str, retries: int = 0) -> None:
         """Run an object's `alarm()`."""
-        self.storages[origin]._alarm = None
-        await self.object(origin).alarm(retries)
+        storage = self.storages[origin]
+        storage.ringing, storage._alarm = storage._alarm, None
+        try:
+            await self.object(origin).alarm(retries)
+        finally:
+            storage.ringing = None

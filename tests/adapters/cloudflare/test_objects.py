@@ -140,6 +140,30 @@ def test_what_the_index_missed_it_hears_when_it_asks() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["the same object", "made anew"])
+@pytest.mark.parametrize("early", [1, 2, 3])
+def test_w9_an_alarm_that_comes_milliseconds_early_is_not_the_last_one(early: int, anew: bool) -> None:
+    """The clock of a turn may say less than the instant that it was woken for."""
+
+    async def scenario() -> None:
+        world = World()
+        await world.client.start(nap, 1, id="n")
+        await world.ring("n")
+        due, _ = world.next_alarm() or (0, "")
+        world.clock.set(due - early)
+        if anew:
+            world.objects.pop("n")
+        await world.ring("n")
+        assert (await world.client.get("n")).state == "pending"
+        again, _ = world.next_alarm() or (0, "")
+        assert due < again <= due + 2
+        world.clock.set(again)
+        await world.ring("n")
+        assert (await world.client.get("n")).state == "resolved"
+
+    asyncio.run(scenario())
+
+
 def test_w9_an_alarm_that_died_before_is_guarded_by_another_one() -> None:
     async def scenario() -> None:
         world = World()
