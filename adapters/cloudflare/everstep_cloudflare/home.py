@@ -29,6 +29,9 @@ Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
 _PENDING = State.PENDING.value
 _LATE = 1_000
 """Milliseconds after which an alarm that was set and has not come is taken to be lost, and is set again."""
+_FIRST = 2
+"""Milliseconds added to the first alarm that is set by a life which an alarm began: an earlier one may have set that
+for the same instant, or for one later."""
 
 
 class Mark(NamedTuple):
@@ -57,8 +60,8 @@ class Home:
         self._tell = tell
         self._poke = poke
         self._armed: int | None = None
-        self._ran: int | None = None
-        self._awake = False
+        self._last: int | None = None
+        self._awake = self._awoken = False
         self._deleting = 0
         self._seq = 0
         self._claims: dict[int, Mark] = {}
@@ -172,16 +175,23 @@ class Home:
     # The alarm.
 
     def _arm(self, at: int | None) -> None:
-        """See to it that the alarm comes by `at`. One that comes earlier is harmless, and costs less than a change."""
-        lost = self._armed is not None and self._armed < self._clock.now() - _LATE
+        """See to it that the alarm comes by `at`. One that comes earlier is harmless, and costs less than a change.
+
+        It is never set to the instant that it was set to last, as it would be where it comes a little early or was
+        lost: to the platform that is no change, so that it asks nobody to ring. A few milliseconds later it is one.
+        """
+        now = self._clock.now()
+        lost = self._armed is not None and self._armed < now - _LATE
         if at is not None and (self._armed is None or lost or at < self._armed):
+            if at == self._last or (self._awoken and self._last is None and at < now + _LATE):
+                at += 1 if self._last is not None else _FIRST
             self._storage.set_alarm(at)
-            self._armed = at
+            self._armed = self._last = at
 
     def wake_up(self) -> None:
         """`alarm()` begins: from now on it stands for everything that is due here."""
         self._awake = True
-        self._ran, self._armed = self._armed, None
+        self._armed, self._awoken = None, True
 
     async def guard(self, at: int) -> None:
         """Set an alarm while awake: this one has died before, and the platform does not try for ever."""
@@ -190,14 +200,8 @@ class Home:
         await self._storage.flush()
 
     async def fall_asleep(self, at: int | None) -> None:
-        """`alarm()` ends: see to it that the object is woken at `at`. Raises StoreError, for the platform to repeat.
-
-        An alarm that came a little early must not be set anew for its own instant: to the platform that changes
-        nothing, and what has not changed is over when `alarm()` is.
-        """
+        """`alarm()` ends: see to it that the object is woken at `at`. Raises StoreError, for the platform to repeat."""
         self._awake = False
-        if at is not None and at - self._clock.now() < _LATE and self._ran in (None, at):
-            at += 1 if self._ran is not None else 2
         if at is not None and self._armed != at:
             self._armed = None
             self._storage.transaction(lambda: self._arm(at))
@@ -206,7 +210,7 @@ class Home:
     async def look(self, now: int, limit: int) -> tuple[list[Due], dict[str, Any]]:
         """What is due, and what the index should know of this origin; restores an alarm that was lost."""
         if not self._awake:
-            self._armed = await self._storage.alarm()
+            self._armed = self._last = await self._storage.alarm()
         at = self.rows.next_due()
 
         def body() -> None:

@@ -6,7 +6,7 @@ Alarms are kept, and rung by whoever plays the platform. Everything runs on one 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from everstep.errors import StoreError
@@ -18,8 +18,9 @@ class FakeStorage:
     def __init__(self) -> None:
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         self._alarm: int | None = None
-        self.ringing: int | None = None
-        """The instant of the alarm that runs; setting it anew changes nothing, and it is over with `alarm()`."""
+        """What will ring."""
+        self._asked: int | None = None
+        """What the platform keeps beside the rows: it tells the alarm clock when this changes, and only then."""
         self.alarms_set = 0
 
     def rows(self, sql: str, *values: str | int | None) -> list[list[Any]]:
@@ -29,30 +30,42 @@ class FakeStorage:
             raise StoreError(str(error)) from error
 
     def transaction(self, body: Callable[[], None]) -> None:
-        alarm = self._alarm
+        before = self._alarm, self._asked
         self._db.execute("BEGIN")
         try:
             body()
         except BaseException:
             self._db.execute("ROLLBACK")
-            self._alarm = alarm
+            self._alarm, self._asked = before
             raise
         self._db.execute("COMMIT")
 
     def set_alarm(self, at: int) -> None:
-        self._alarm = at if at != self.ringing else None
+        if at != self._asked:
+            self._alarm = self._asked = at
         self.alarms_set += 1
+
+    async def ring(self, alarm: Callable[[], Awaitable[None]]) -> None:
+        """Run `alarm()`. What was asked for is forgotten at its end, unless it was asked for anew."""
+        count, self._alarm = self.alarms_set, None
+        await alarm()
+        if self.alarms_set == count:
+            self._asked = None
+
+    def lose(self) -> None:
+        """The alarm clock forgets, and nobody notices."""
+        self._alarm = None
 
     async def flush(self) -> None:
         pass
 
     async def alarm(self) -> int | None:
-        return self._alarm
+        return self._asked
 
     async def delete_all(self) -> None:
         self._db.close()
         self._db = sqlite3.connect(":memory:", isolation_level=None)
-        self._alarm = None
+        self._alarm = self._asked = None
 
 
 class FakeWorld:
@@ -90,9 +103,4 @@ class FakeWorld:
 
     async def ring(self, origin: str, retries: int = 0) -> None:
         """Run an object's `alarm()`."""
-        storage = self.storages[origin]
-        storage.ringing, storage._alarm = storage._alarm, None
-        try:
-            await self.object(origin).alarm(retries)
-        finally:
-            storage.ringing = None
+        await self.storages[origin].ring(lambda: self.object(origin).alarm(retries))

@@ -164,6 +164,29 @@ def test_w9_an_alarm_that_comes_milliseconds_early_is_not_the_last_one(early: in
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["the same object", "made anew"])
+def test_w9_an_alarm_that_was_lost_is_set_again_when_the_index_asks(anew: bool) -> None:
+    """To the platform the same instant would be no change, so that it would ring for nobody."""
+
+    async def scenario() -> None:
+        world = World()
+        await world.client.start(nap, 60, id="n")
+        await world.ring("n")
+        due, _ = world.next_alarm() or (0, "")
+        world.storages["n"].lose()
+        assert world.next_alarm() is None
+        if anew:
+            world.objects.pop("n")
+        world.clock.set(due + 3_600_000)
+        await world.client.store.due(world.clock.now(), 10)
+        found = world.next_alarm()
+        assert found is not None, "nothing would ever wake it"
+        await world.ring("n")
+        assert (await world.client.get("n")).state == "resolved"
+
+    asyncio.run(scenario())
+
+
 def test_w9_an_alarm_that_died_before_is_guarded_by_another_one() -> None:
     async def scenario() -> None:
         world = World()
