@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from .errors import DecodeError
 from .operation import Cells, in_cells
 from .promise import Kind, Payload, Record, Segment, State
-from .rows import _STATES, Row, from_row
+from .rows import STATES, Row, from_row
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ class Fold:
         """
         try:
             instants, kinds, ended, calls, values = json.loads(f"[{','.join(self._columns[1:6])}]")
-            states = _expanded([(_STATES[state], count) for state, count in ended])
+            states = _expanded([(STATES[state], count) for state, count in ended])
             records: Sequence[Cells | None] = in_cells(_expanded(kinds), calls, states, values)
             if not len(instants) == len(records) == len(self.ids):
                 raise ValueError("its columns differ in length")

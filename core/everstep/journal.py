@@ -21,7 +21,7 @@ from .nesting import DEEPEST, check_nesting, loads
 from .operation import _NOTHING, Recorded, in_cells
 from .past import Past
 from .promise import LOCAL, RETENTION, Kind, Record, Segment, State, Task, make, project
-from .rows import _STATES, Row, from_row, is_local
+from .rows import STATES, Row, from_row, is_local
 
 
 class Journal(NamedTuple):
@@ -221,7 +221,7 @@ async def _decode(rows: Sequence[Row], codec: Codec) -> dict[str, Recorded]:
             raise ValueError("a record holds more than one value")
     except ValueError:
         parsed = [_parse(row, text) for row, text in zip([row for row in plain for _ in "ab"], texts, strict=True)]
-    states = [_STATES[row[3]] for row in plain]
+    states = [STATES[row[3]] for row in plain]
     cells = in_cells([row[2] for row in plain], parsed[::2], states, parsed[1::2])
     records: Iterator[Recorded] = map(make, repeat(Recorded), cells)
     found = dict(zip([row[0] for row in plain], records, strict=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .promise import Payload, Plan, Record, Segment, State, Task, TaskState, Tree, project, settled
+from .promise import Payload, Plan, Record, Segment, State, Task, TaskState, Tree, halted, project, released, settled
 
 
 def acquire(
@@ -109,11 +109,7 @@ def release(record: Record, now: int, version: int, retry_at: int, planned: Plan
     task = _held(record, now, version)
     if task is None:
         return None
-    return record._replace(
-        task=task._replace(
-            state=TaskState.PENDING, pid=None, ttl=None, expires_at=None, retry_at=retry_at, planned=planned
-        )
-    )
+    return released(record, task, retry_at, planned)
 
 
 def put_off(record: Record, now: int, retry_at: int, reason: str) -> Record | None:
@@ -180,18 +176,7 @@ def halt(record: Record, now: int, reason: str) -> Record | None:
     task = record.task
     if task is None or project(record, now).state is not State.PENDING or task.state is TaskState.HALTED:
         return None
-    return record._replace(
-        task=task._replace(
-            state=TaskState.HALTED,
-            pid=None,
-            ttl=None,
-            expires_at=None,
-            retry_at=None,
-            poll_at=None,
-            reason=reason,
-            planned=None,
-        )
-    )
+    return halted(record, task, reason)
 
 
 def resume_halted(record: Record, now: int) -> Record | None:

@@ -180,6 +180,10 @@ RETENTION = "everstep:retention"
 """Tag that holds how long a settled root is kept, in milliseconds (rule T1)."""
 
 
+SCHEDULE_PREFIX = "~schedule/"
+"""What the row id of a schedule begins with, and no promise's."""
+
+
 _OURS = "everstep://"
 
 
@@ -230,6 +234,31 @@ def settled(record: Record, state: State, value: Payload, at: int) -> Record:
         # The segments stay, for people to see when it slept.
         task = Task(TaskState.FULFILLED, task.version, segments=task.segments, generation=task.generation)
     return record._replace(state=state, value=value, settled_at=at, task=task)
+
+
+def released(record: Record, task: Task, retry_at: int, planned: Plan | None = None) -> Record:
+    """The record with its task let go: pending, due at `retry_at`, its buffered resumes kept."""
+    return record._replace(
+        task=task._replace(
+            state=TaskState.PENDING, pid=None, ttl=None, expires_at=None, retry_at=retry_at, planned=planned
+        )
+    )
+
+
+def halted(record: Record, task: Task, reason: str) -> Record:
+    """The record with its task stopped: nobody is woken for it until a person continues it."""
+    return record._replace(
+        task=task._replace(
+            state=TaskState.HALTED,
+            pid=None,
+            ttl=None,
+            expires_at=None,
+            retry_at=None,
+            poll_at=None,
+            reason=reason,
+            planned=None,
+        )
+    )
 
 
 def due_at(record: Record) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any
 from .clock import NEVER
 from .errors import InvalidId, UsageError
 from .ids import check_any
-from .promise import EMPTY, NO_TAGS, Payload, State, Tags, TaskState
+from .promise import EMPTY, NO_TAGS, SCHEDULE_PREFIX, Payload, State, Tags, TaskState
 from .protocol import (
     VERSION,
     Execute,
@@ -43,7 +43,6 @@ from .protocol import (
     Unblock,
 )
 from .record_json import from_wire, promise_json, schedule_json, task_json
-from .rows import SCHEDULE_PREFIX
 
 _SETTLEMENTS = (State.RESOLVED, State.REJECTED, State.CANCELED)
 _MAX_LIMIT = 1000

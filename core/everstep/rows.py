@@ -15,6 +15,7 @@ from .errors import StoreCorrupted
 from .promise import (
     LOCAL,
     NO_TAGS,
+    SCHEDULE_PREFIX,
     Kind,
     Payload,
     Plan,
@@ -60,7 +61,8 @@ _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=F
 _loads = json.loads
 
 
-_STATES = {state.value: state for state in State}
+STATES = {state.value: state for state in State}
+"""The states of a promise by their names, sooner than the enumeration finds them."""
 
 
 _TASK_STATES = {state.value: state for state in TaskState}
@@ -144,7 +146,7 @@ def _from_row(row: Row) -> Record:
     extra: dict[str, Any] = _loads(rest) if rest is not None else {}
     return Record(
         id,
-        _STATES[state],
+        STATES[state],
         kind,
         branch,
         Payload(param, extra.get("ph", NO_TAGS)),
@@ -231,9 +233,6 @@ def _task_from(text: str) -> Task:
 
 def _tree_from(data: Any) -> Tree:
     return data if isinstance(data, str) else (data[0], *[_tree_from(part) for part in data[1:]])
-
-
-SCHEDULE_PREFIX = "~schedule/"
 
 
 def schedule_row(schedule: Schedule) -> Row:

@@ -8,9 +8,9 @@ means the end.
 from __future__ import annotations
 
 from .ports import Query, Store
-from .promise import Kind, Record, Schedule, State, TaskState, project
+from .promise import SCHEDULE_PREFIX, Kind, Record, Schedule, State, TaskState, project
 from .protocol import PromiseSearch, Reply, ScheduleSearch, Search, TaskSearch
-from .rows import SCHEDULE_PREFIX, from_row, schedule_from
+from .rows import from_row, schedule_from
 
 _PAGES = 8
 

@@ -16,7 +16,19 @@ from .ids import origin_of
 from .kernel import Config, Entity, NextCron, Outcome, apply, internal, reads, schedules
 from .kernel.internal import Resume
 from .ports import Guard, Store, Wake, Waker
-from .promise import Kind, Record, Schedule, State, TaskState, due_at, leaves, project, ready_at, satisfied
+from .promise import (
+    SCHEDULE_PREFIX,
+    Kind,
+    Record,
+    Schedule,
+    State,
+    TaskState,
+    due_at,
+    leaves,
+    project,
+    ready_at,
+    satisfied,
+)
 from .protocol import (
     Message,
     PromiseSearch,
@@ -28,7 +40,7 @@ from .protocol import (
     TaskFence,
     TaskSearch,
 )
-from .rows import SCHEDULE_PREFIX, from_row, schedule_from
+from .rows import from_row, schedule_from
 from .search import search
 from .writer import Change, Writer
 

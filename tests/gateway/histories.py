@@ -10,8 +10,8 @@ from typing import Any
 
 from everstep.clock import VirtualClock
 from everstep.ports import Commit, Due, Page, Query, Refused, Store
-from everstep.promise import Kind
-from everstep.rows import SCHEDULE_PREFIX, Row, from_row, schedule_from
+from everstep.promise import SCHEDULE_PREFIX, Kind
+from everstep.rows import Row, from_row, schedule_from
 
 from . import linear
 from .linear import Operation

@@ -9,11 +9,11 @@ from typing import Any
 
 from everstep.clock import VirtualClock
 from everstep.ports import Store, Wake, Waker
-from everstep.promise import Kind, project
+from everstep.promise import SCHEDULE_PREFIX, Kind, project
 from everstep.protocol import Message
 from everstep.protocol_json import BadRequest, parse, render, render_error
 from everstep.record_json import promise_json, schedule_json, task_json
-from everstep.rows import SCHEDULE_PREFIX, from_row, schedule_from
+from everstep.rows import from_row, schedule_from
 from everstep.service import Service
 from everstep.wakers.local import LocalWaker
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from everstep import App, Client, Context
-from everstep.rows import SCHEDULE_PREFIX
+from everstep.promise import SCHEDULE_PREFIX
 from everstep.testing import Simulation, crash_everywhere
 from tests.components import requires_component
 from tests.systems.scaffold import World, did, survives

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from everstep.ids import origin_of
 from everstep.ports import Due, Page, Query
-from everstep.promise import Kind, State
-from everstep.rows import SCHEDULE_PREFIX, Row
+from everstep.promise import SCHEDULE_PREFIX, Kind, State
+from everstep.rows import Row
 
 from .peers import Peers, all_of
 from .rows import Storage

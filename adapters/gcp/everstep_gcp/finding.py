@@ -13,8 +13,8 @@ from google.cloud.firestore_v1 import types
 
 from everstep.ids import after
 from everstep.ports import Query
-from everstep.promise import Kind
-from everstep.rows import SCHEDULE_PREFIX, Row
+from everstep.promise import SCHEDULE_PREFIX, Kind
+from everstep.rows import Row
 
 from .connection import Query as Structured
 from .documents import INDEXED_TAG, tag_field

@@ -11,12 +11,11 @@ from enum import Enum
 from typing import NamedTuple
 
 from everstep.clock import NEVER
-from everstep.promise import TARGET, Record, State, TaskState, due_at, is_ours, project, ready_at, satisfied
+from everstep.promise import TARGET, Record, State, TaskState, due_at, is_ours, project, ready_at, released, satisfied
 from everstep.protocol import Execute, Unblock
 
-from .tasks import released
-
 _SELDOM = 60_000
+"""Milliseconds between two offers of a task that nobody takes, at most."""
 
 
 def time_out(record: Record, now: int) -> Record | None:

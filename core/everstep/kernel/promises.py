@@ -11,6 +11,7 @@ from everstep.promise import (
     BRANCH,
     DELAY,
     NO_TAGS,
+    SCHEDULE_PREFIX,
     TARGET,
     Kind,
     Record,
@@ -31,7 +32,6 @@ from everstep.protocol import (
     PromiseSettle,
     Reply,
 )
-from everstep.rows import SCHEDULE_PREFIX
 
 from . import timers
 from .outcome import Outcome, Records, refuse

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from everstep.errors import InvalidArgument, InvalidId
 from everstep.ids import check_any
-from everstep.promise import TARGET, Record, Schedule
+from everstep.promise import SCHEDULE_PREFIX, TARGET, Record, Schedule
 from everstep.protocol import PromiseCreate, Reply, ScheduleCreate, ScheduleDelete, ScheduleGet
-from everstep.rows import SCHEDULE_PREFIX
 
 from . import promises
 from .outcome import NextCron, Outcome, Records, refuse

@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from everstep.ids import origin_of
 from everstep.ports import Fence
-from everstep.promise import BRANCH, TARGET, Record, Task, TaskState, is_external, is_ours, project, settled
+from everstep.promise import (
+    BRANCH,
+    TARGET,
+    Record,
+    Task,
+    TaskState,
+    halted,
+    is_external,
+    is_ours,
+    project,
+    released,
+    settled,
+)
 from everstep.protocol import (
     PromiseCreate,
     Reply,
@@ -29,7 +41,9 @@ from . import promises, timers
 from .outcome import Entity, Outcome, Records, refuse
 
 _RELEASED = 250
+"""Milliseconds until a task that was let go twice without progress is offered again; doubled each time after."""
 _RELEASED_MOST = 10_000
+"""Milliseconds, the most that this is doubled to."""
 
 
 def _task(id: str, records: Records, now: int) -> tuple[Record, Record, Task] | None:
@@ -218,13 +232,6 @@ def fulfill(request: TaskFulfill, records: Records, now: int) -> Outcome:
     return Outcome(Reply(200, promise=done), (done,), drain=promises.owing(done))
 
 
-def released(record: Record, task: Task, retry_at: int) -> Record:
-    """A task let go: pending, due at `retry_at`, its buffered resumes kept."""
-    return record._replace(
-        task=task._replace(state=TaskState.PENDING, pid=None, ttl=None, expires_at=None, retry_at=retry_at)
-    )
-
-
 def release(request: TaskRelease, records: Records, now: int) -> Outcome:
     """Let go, and offer to the next at once; later each time where one after the other lets it go without progress.
 
@@ -250,17 +257,7 @@ def halt(request: TaskHalt, records: Records, now: int) -> Outcome:
         return refuse(409, f"task {request.id!r} is fulfilled")
     if task.state is TaskState.HALTED:
         return Outcome(Reply(200))
-    stopped = task._replace(
-        state=TaskState.HALTED,
-        pid=None,
-        ttl=None,
-        expires_at=None,
-        retry_at=None,
-        poll_at=None,
-        reason="halted",
-        planned=None,
-    )
-    return Outcome(Reply(200), (record._replace(task=stopped),))
+    return Outcome(Reply(200), (halted(record, task, "halted"),))
 
 
 def resume_halted(request: TaskContinue, records: Records, now: int) -> Outcome:

@@ -12,8 +12,8 @@ from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 from everstep.ports import Commit, Fence, Guard, Put, Query, Store
-from everstep.promise import Kind, State
-from everstep.rows import SCHEDULE_PREFIX, Row
+from everstep.promise import SCHEDULE_PREFIX, Kind, State
+from everstep.rows import Row
 
 from .rows import row
 
