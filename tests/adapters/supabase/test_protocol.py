@@ -47,3 +47,10 @@ def test_every_answer_agrees_with_the_oracle_over_rpc(project: str) -> None:
 
 def test_histories_are_linearizable(dsn: str) -> None:
     assert run(open_store(dsn), queue=False, count=HISTORIES) > HISTORIES
+
+
+def test_histories_are_linearizable_over_rpc(project: str) -> None:
+    port = psycopg.conninfo.conninfo_to_dict(project)["port"]
+    with PostgREST(f"postgresql://authenticator:authenticator@127.0.0.1:{port}/postgres") as api:
+        emptied(project)
+        assert run(Kept(api.url, token("service_role")), queue=False, count=HISTORIES) > HISTORIES
