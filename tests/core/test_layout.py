@@ -89,3 +89,12 @@ def test_the_version_has_one_source() -> None:
     assert importlib.metadata.version("everstep") == version
     assert getattr(everstep, "__version__", version) == version
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_layers_of_the_architecture_are_those_of_the_contract() -> None:
+    (contract,) = [one for one in PYPROJECT["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
+    section = (
+        (ROOT / "ARCHITECTURE.md").read_text().partition("## The core, from the top down")[2].partition("\n## ")[0]
+    )
+    rows = re.findall(r"^\|[^|]+\|[^|]+\|([^|]+)\|$", section, re.M)[2:]
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == [layer.split(" : ") for layer in contract["layers"]]
