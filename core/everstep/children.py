@@ -137,7 +137,7 @@ class Children:
                 callbacks=(self._holding.id,),
             )
         try:
-            existing = await self._driver.attach(fresh, self._holding.id, op.name)
+            existing = await self._driver.roots.join(fresh, self._holding.id, op.name)
         except Conflict as error:
             return self._refused(op, error)
         op.attached = op.id
@@ -154,7 +154,7 @@ class Children:
             op.id, self._work(op), self._holding.now(), timeout=op.options.timeout, tags=op.options.tags
         )
         try:
-            await self._driver.create_root(record, op.name)
+            await self._driver.roots.create(record, op.name)
         except Conflict as error:
             return self._refused(op, error)
         self._driver.tell("detached", op.id, by=op.key)
@@ -186,4 +186,4 @@ class Children:
                 self.known[op.key] = State.CANCELED
                 self.gone.add(op.key)
                 self._recorder.revs.pop(op.key, None)
-                await self._driver.cancel_child(op.key, self._holding.fence())
+                await self._driver.roots.cancel(op.key, self._holding.fence())

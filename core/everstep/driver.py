@@ -6,24 +6,18 @@ record decides. The answer says whether the message is done with, or when it mus
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .clock import NEVER, Clock
-from .engine import Body
-from .errors import Conflict, DecodeError, LeaseLost, StoreCorrupted
-from .folding import Entry
+from .errors import DecodeError, LeaseLost, StoreCorrupted
 from .ids import origin_of
 from .invocation import Invocation
 from .journal import Journal, read, read_arrivals
 from .kernel import internal
 from .lifecycle import halt, put_off
-from .operation import DurableFuture
-from .ports import Beside, Claim, Commit, Fence, Store, Wake, Waker, resumer
+from .ports import Beside, Claim, Commit, Store, Wake, Waker, resumer
 from .promise import (
-    EMPTY,
     TARGET,
     Record,
     State,
@@ -35,13 +29,13 @@ from .promise import (
     member_of,
     project,
     satisfied,
-    settled,
 )
 from .registry import App
+from .roots import Roots
 from .rows import Row, from_row
 from .service import Service
-from .starts import WORK, Work, check_same
 from .steps import Threads, in_thread
+from .warm import Kept, Warm
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -68,33 +62,6 @@ class Tell(Protocol):
 
 def _silent(kind: str, id: str, /, **detail: Any) -> None:
     return None
-
-
-@dataclass(eq=False, slots=True)
-class Kept:
-    """A suspended body: the version of the task that suspended it, and what it waits for.
-
-    `arrived` are settled promises of other origins; `taken`: an invocation goes on with it.
-    """
-
-    version: int
-    generation: int
-    body: Body
-    awaited: tuple[str, ...]
-    revs: dict[str, int]
-    known: dict[str, State]
-    gone: set[str]
-    backoff: Mapping[str, tuple[int, DurableFuture[Any]]]
-    loose: dict[str, Record]
-    foreign: Mapping[str, str]
-    tail: list[Entry]
-    folds: int
-    arrived: Mapping[str, Record] = field(default_factory=dict)
-    taken: bool = False
-
-    def fits(self, task: Task) -> bool:
-        """Whether the run still is where this body left it."""
-        return task.state is TaskState.SUSPENDED and task.version == self.version and task.generation == self.generation
 
 
 def lives_on(task: Task, key: str) -> bool:
@@ -182,8 +149,8 @@ class Driver:
         self._member = member
         self._dead = dead
         self._peers = peers
-        self._cache: OrderedDict[str, Kept] = OrderedDict()
-        self._cache_size = cache
+        self.roots = Roots(self.service)
+        self.warm = Warm(cache)
 
     origin_of = staticmethod(origin_of)
 
@@ -225,11 +192,11 @@ class Driver:
         holder = f"{self.pid}/{key}" if key else self.pid
         until = self.clock.now() + self.lease if held else 0
         for _ in range(4):
-            kept = self._cache.pop(wake.id, None)
+            kept = self.warm.take(wake.id)
             try:
                 answer = await self._deliver(wake, kept, until, key, holder, attempt)
             finally:
-                if kept is not None and not kept.taken and self._cache.get(wake.id) is not kept:
+                if kept is not None and not kept.taken and not self.warm.holds(wake.id, kept):
                     kept.body.drop()
             if answer is not None:
                 return answer
@@ -290,7 +257,7 @@ class Driver:
                 states = self._states(record, rows, foreign, now)
                 if task.tree is not None and not satisfied(task.tree, lambda id: states.get(id, State.PENDING)):
                     if kept is not None:
-                        self._cache[id] = kept
+                        self.warm.put_back(id, kept)
                     if task.poll_at is not None and task.poll_at <= now:
                         return await self._poll_later(record, states, now)
                     left = internal.left_to_timers(record, states)
@@ -458,104 +425,14 @@ class Driver:
             await self.service.look(record.id)
         return DONE
 
-    def keep(self, invocation: Invocation, body: Body, awaited: Sequence[str]) -> None:
-        """Keep a suspended body warm; the one that was not used for longest is let go."""
-        if self._cache_size <= 0:
-            body.drop()
-            return
-        task = invocation.holding.task
-        self._cache[invocation.id] = Kept(
-            task.version,
-            task.generation,
-            body,
-            tuple(awaited),
-            invocation.recorder.revs,
-            invocation.children.known,
-            invocation.children.gone,
-            invocation.backoff,
-            invocation.recorder.loose,
-            invocation.children.foreign,
-            invocation.recorder.tail,
-            invocation.recorder.folds,
-        )
-        while len(self._cache) > self._cache_size:
-            _, oldest = self._cache.popitem(last=False)
-            oldest.body.drop()
-
     def cold(self) -> None:
         """Forget every body that is kept warm."""
-        for kept in self._cache.values():
-            kept.body.drop()
-        self._cache.clear()
-
-    # What invocations need beyond their own origin.
-
-    async def create_root(self, record: Record, name: str) -> Record:
-        """Create a root unless it exists; returns what stands. Raises Conflict for other work under the same id."""
-        while True:
-            refused = await self.writer.write([(None, record)])
-            if refused is None:
-                return record
-            row = refused.found.get(record.id)
-            if row is not None:
-                existing = from_row(row)
-                if record.kind == existing.kind:
-                    _check(existing, record, name)
-                return project(existing, self.clock.now())
-
-    async def attach(self, fresh: Record, awaiter: str, name: str) -> Record:
-        """Create shared work, or register as one who waits for it; returns what stands, settled or not.
-
-        Raises Conflict for other work under the same id.
-        """
-        while True:
-            refused = await self.writer.write([(None, fresh)])
-            if refused is None:
-                return fresh
-            row = refused.found.get(fresh.id)
-            if row is None:
-                continue
-            existing = from_row(row)
-            _check(existing, fresh, name)
-            shown = project(existing, self.clock.now())
-            if shown.state is not State.PENDING or awaiter in existing.callbacks:
-                return shown
-            changed = existing._replace(callbacks=(*existing.callbacks, awaiter))
-            if await self.writer.write([(existing, changed)]) is None:
-                return changed
-
-    async def cancel_child(self, id: str, fence: Fence) -> None:
-        """Settle a child as cancelled unless it is settled, and ask its own children to cancel. Raises LeaseLost."""
-        for _ in range(8):
-            row = (await self.store.load([id])).get(id)
-            if row is None:
-                return
-            record = from_row(row)
-            now = self.clock.now()
-            shown = project(record, now)
-            if shown.state is State.PENDING:
-                shown = settled(record, State.CANCELED, EMPTY, now)._replace(callbacks=())
-                refused = await self.writer.write([(record, shown)], fence=fence)
-                if refused is not None:
-                    if refused.fenced:
-                        raise LeaseLost(fence.id)
-                    continue
-            await self.service.cancel_branch(shown)
-            return
+        self.warm.clear()
 
     async def forget(self, origin: str, ids: Sequence[str]) -> None:
         """Delete records nobody reads any more, a bounded number to a commit."""
         for at in range(0, len(ids), 90):
             await self.store.commit(Commit(origin, (), tuple(ids[at : at + 90])))
-
-
-def _check(existing: Record, fresh: Record, name: str) -> None:
-    """Raise Conflict where what stands under an id is other work, called `name`, or something else altogether."""
-    digest = fresh.tags.get(WORK)
-    if digest is not None:
-        check_same(existing, Work(name, fresh.param, digest, "", None), within=True)
-    elif existing.task is not None:
-        raise Conflict(f"{existing.id!r} is a run, and no promise that waits to be settled; choose another id")
 
 
 def _at_version(rows: Sequence[Row], version: int) -> bool:

@@ -34,8 +34,9 @@ from .rows import Row, from_row
 from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, run_step
 
 if TYPE_CHECKING:
-    from .driver import Driver, Kept
+    from .driver import Driver
     from .registry import FunctionInfo
+    from .warm import Kept
     from .writer import Change
 
 _POLL_FIRST = 60_000
@@ -468,7 +469,7 @@ class Invocation:
                 await self.driver.writer.disarm(stands, ends)
         if children.foreign:
             await self.driver.service.look(self.id)
-        self.driver.keep(self, body, awaited)
+        self.driver.warm.keep(self, body, awaited)
         self.driver.tell(
             "suspended", self.id, waiting_for=wanted, until=min(body.timers.values()) if body.timers else None
         )

@@ -13,7 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from everstep import driver, folding, holding, invocation, journal, kernel, recording, rows, service, writer
+from everstep import (
+    driver,
+    folding,
+    holding,
+    invocation,
+    journal,
+    kernel,
+    recording,
+    roots,
+    rows,
+    service,
+    warm,
+    writer,
+)
 from everstep.context import Scope
 from everstep.testing.faults import Faults
 
@@ -219,8 +232,8 @@ MUTANTS = [
     Mutant(
         "a cancelled future settles what is settled",
         "F2",
-        driver.Driver,
-        "cancel_child",
+        roots.Roots,
+        "cancel",
         (("if shown.state is State.PENDING:", "if True:"),),
         only=("cancelling", "raced", "timed"),
     ),
@@ -412,7 +425,7 @@ MUTANTS = [
     Mutant(
         "a body that was kept goes on where others went on",
         "P1",
-        driver.Kept,
+        warm.Kept,
         "fits",
         (("task.version == self.version and ", ""),),
         fixed={"instances": 3, "cache": 64},
