@@ -451,7 +451,7 @@ class Client:
         if stood is None:
             raise InvalidArgument(f"schedule {id!r}: {reply.error or f'refused (status {reply.status})'}")
         if (stood.cron, stood.promise_param, dict(stood.promise_tags)) != (wanted, work.param, dict(probe.tags)):
-            raise Conflict(f"schedule {id!r} exists and differs; remove it first")
+            raise Conflict(f"schedule {id!r} already exists and differs; remove it first")
         return schedule_view(stood)
 
     async def unschedule(self, id: str) -> None:

@@ -137,6 +137,7 @@ def test_schedules(cli: Cli) -> None:
     add = ("schedule", "add", "nightly", "0 3 * * *", cli.app, "countdown", "3", "--timezone", "Europe/Berlin")
 
     assert cli(*add).out.startswith("nightly: next run ")
+    assert cli(*add).out.startswith("nightly already exists: next run ")
     assert cli(*add, "--json").json["timezone"] == "Europe/Berlin"
     assert "nightly" in cli("schedule", "list").out
     assert [one["id"] for one in cli("schedule", "list", "--json").json["schedules"]] == ["nightly"]

@@ -88,7 +88,7 @@ def test_a_schedule_that_exists_stays_one_and_a_different_one_is_refused() -> No
     sim, world = scheduled()
 
     sim.schedule("nightly", "* * * * *", nightly, "sales")
-    with pytest.raises(Conflict, match="'nightly' exists"):
+    with pytest.raises(Conflict, match="'nightly' already exists"):
         sim.schedule("nightly", "*/2 * * * *", nightly, "sales")
 
     assert [one["id"] for one in sim.call(lambda client: client.schedules())] == ["nightly"]

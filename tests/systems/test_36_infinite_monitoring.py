@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,22 @@ class Growth:
         sim.world.verbose = False
         sim.world.readers.append(lambda caller, id, rows: self.read.append(len(rows)))
 
+    def calls_in(self, *, minutes: int) -> int:
+        """How many functions are called while time goes on: what wall time is made of, without a clock."""
+        calls = 0
+
+        def profile(frame: object, event: str, _: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(profile)
+        try:
+            self.sim.advance(minutes=minutes)
+        finally:
+            sys.setprofile(before)
+        return calls
+
     def look(self) -> None:
         self.sim.call(lambda client: client.sweep())
         rows = self.sim.world.store._rows
@@ -106,12 +123,15 @@ def test_ten_thousand_iterations_read_and_keep_no_more_than_a_few_do() -> None:
     growth = Growth(sim)
     handle = sim.start(monitor, ["web"], 10_000, id="monitor")
 
+    calls = []
     for _ in range(50):
-        sim.advance(minutes=200)
+        sim.advance(minutes=100)
+        calls.append(growth.calls_in(minutes=100))
         growth.look()
     sim.advance(minutes=1)
 
     assert handle.result() == "10000 iterations, 0 alerts"
+    assert max(calls[1:]) <= 1.02 * min(calls[1:]), "an iteration costs as many calls at the end as at the beginning"
     assert max(growth.read) <= 25, "ten iterations' records and the run's own"
     assert max(growth.kept[1:]) <= 120, "an hour's iterations and the run's own record"
     assert max(growth.ids) <= len("monitor.g1001.20")
@@ -123,11 +143,16 @@ def test_a_chain_of_ten_thousand_runs_keeps_its_ids_and_its_store_at_one_size() 
     growth = Growth(sim)
     sim.start(link, 1, 10_000, id="chain")
 
-    for _ in range(50):
-        sim.advance(minutes=200)
+    calls = []
+    for _ in range(49):
+        sim.advance(minutes=100)
+        calls.append(growth.calls_in(minutes=100))
         growth.look()
+    sim.advance(minutes=200)
+    growth.look()
 
     assert sim.executions["check"] == 10_000
+    assert max(calls[1:]) <= 1.02 * min(calls[1:]), "a link costs as many calls at the end as at the beginning"
     assert max(growth.read) <= 4
     assert max(growth.kept) <= 4 * 62, "an hour's runs"
     assert max(growth.ids) == len("chain~d0123456789abcdef.1")

@@ -239,6 +239,7 @@ def schedule_add(
 
     async def work() -> int:
         async with opened(store, app, create=True) as client:
+            stood = any(one["id"] == id for one in await client.schedules())
             made = await client.schedule(
                 id,
                 cron,
@@ -252,7 +253,7 @@ def schedule_add(
             if as_json:
                 print_json(made)
             else:
-                click.echo(f"{clean(id)}: next run {made['next_run']}")
+                click.echo(f"{clean(id)}{' already exists' if stood else ''}: next run {made['next_run']}")
             return DONE
 
     return asyncio.run(work())
