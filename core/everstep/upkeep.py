@@ -123,13 +123,17 @@ async def _repair(client: Client, row: Row) -> bool:
 
 
 async def sweep(client: Client) -> SweepReport:
-    """Send what is overdue again, and remove settled trees past their retention."""
+    """Send what is overdue again, and remove settled trees past their retention. What cannot be read is left to
+    `verify`, which names it: it is overdue for ever, and must not stand before all others."""
     now = client.clock.now()
     fired = 0
     for due in await client.store.due(now - _GRACE, 1000):
-        row = (await client.store.load([due.id])).get(due.id)
+        try:
+            row = (await client.store.load([due.id])).get(due.id)
+            record = from_row(row) if row is not None and row.kind != Kind.SCHEDULE else None
+        except StoreCorrupted:
+            continue
         if row is not None and row.due is not None and row.due <= now:
-            record = from_row(row) if row.kind != Kind.SCHEDULE else None
             version = record.task.version if record is not None and record.task is not None else 0
             await client.waker.send(Wake(due.id, version))
             fired += 1
@@ -146,17 +150,24 @@ async def _purge(client: Client, now: int) -> int:
         if state is State.PENDING:
             continue
         async for row in _rows(client, state=state.value, roots=True, settled_before=now - shortest + 1):
-            record = from_row(row)
-            keep = record.tags.get(RETENTION)
-            if keep is None or not keep.isdecimal() or record.callbacks or record.listeners:
+            try:
+                purged += await _purged(client, from_row(row), now)
+            except StoreCorrupted:
                 continue
-            if (record.settled_at or now) + int(keep) > now:
-                continue
-            for other in await client.store.branch(record.id):
-                for payload in (from_row(other).param, from_row(other).value):
-                    await client.codec.discard(payload)
-            purged += await client.store.delete(record.id)
     return purged
+
+
+async def _purged(client: Client, root: Record, now: int) -> int:
+    """Remove a tree if its time has come. Raises StoreCorrupted."""
+    keep = root.tags.get(RETENTION)
+    if keep is None or not keep.isdecimal() or root.callbacks or root.listeners:
+        return 0
+    if (root.settled_at or now) + int(keep) > now:
+        return 0
+    for other in [from_row(row) for row in await client.store.branch(root.id)]:
+        for payload in (other.param, other.value):
+            await client.codec.discard(payload)
+    return await client.store.delete(root.id)
 
 
 def _shortest_retention(client: Client) -> int | None:

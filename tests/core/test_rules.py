@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from everstep import App, Context, InvalidId, NondeterminismError, RealIOError, Retry
+from everstep import App, Client, Context, InvalidId, NondeterminismError, RealIOError, Retry
 from everstep.ids import MAX_BYTES, detached_id
 from everstep.ports import Commit, Put, Query
 from everstep.promise import Kind, Record, State
 from everstep.rows import to_row
 from everstep.stores.sqlite import SqliteStore
 from everstep.testing import Simulation
+from everstep.testing.conformance.rows import row
+from everstep.views import SweepReport
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -284,6 +286,28 @@ def test_t1_endless_chains_leave_nothing_behind() -> None:
     assert max(sizes[3:]) <= sizes[3] + 3
     with pytest.raises(LookupError):
         sim.record("c")
+
+
+def test_w10_what_cannot_be_read_keeps_a_sweep_from_nothing_else() -> None:
+    """Rule W10: a damaged row is overdue for ever, and so the first that every sweep meets."""
+    app = App("swept", retention=timedelta(hours=1))
+
+    @app.workflow
+    async def quick(ctx: Context) -> None:
+        return None
+
+    sim = Simulation(app)
+    sim.start(quick, id="b")
+    sim.advance(hours=2)
+
+    async def damage(client: Client) -> SweepReport:
+        damaged = [row("a", due=1, task='{"s":"acq'), row("a1", state="resolved", settled_at=1, rest="[1]")]
+        for one in (*damaged, row("c", due=2)):
+            assert await client.store.commit(Commit(one.id, (Put(one, 0),))) is None
+        return await client.sweep()
+
+    report = sim.call(damage)
+    assert (report.fired, report.purged) == (1, 1)
 
 
 def test_i2_a_root_id_has_no_dot() -> None:

@@ -9,11 +9,14 @@ One entry is one row: a start writes one, the end of a run two (it moves from th
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from everstep.errors import StoreError
 from everstep.ids import origin_of
 from everstep.ports import Due, Page, Query
 from everstep.promise import SCHEDULE_PREFIX, Kind, State
@@ -21,6 +24,8 @@ from everstep.rows import Row
 
 from .peers import Peers, all_of
 from .rows import Storage
+
+_log = logging.getLogger("everstep")
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS everstep_origin (live INTEGER, origin TEXT, state TEXT, settled_at INTEGER, "
@@ -119,14 +124,20 @@ class Index:
         self._peers = peers
 
     async def due(self, now: int, limit: int) -> list[Due]:
-        """What is due anywhere, oldest first; every origin asked restores its alarm. Raises StoreError."""
+        """What is due anywhere, oldest first; every origin asked restores its alarm. One that does not answer is
+        overdue as long as it does not, and keeps nobody else from being asked."""
         found: list[Due] = []
         asked = self.entries.overdue(now, _MOST)
         for at in range(0, len(asked), _AT_ONCE):
-            chunk = asked[at : at + _AT_ONCE]
-            for due, entry in await all_of([self._peers.look(one.origin, now, limit) for one in chunk]):
-                found += due
-                self.entries.put(entry)
+            calls = [self._peers.look(one.origin, now, limit) for one in asked[at : at + _AT_ONCE]]
+            for answer in await asyncio.gather(*calls, return_exceptions=True):
+                if isinstance(answer, StoreError):
+                    _log.warning("everstep: a sweep passes over %s", answer)
+                    continue
+                if isinstance(answer, BaseException):
+                    raise answer
+                found += answer[0]
+                self.entries.put(answer[1])
         return sorted(found, key=lambda one: (one.due, one.id))[:limit]
 
     async def find(self, query: Query) -> Page:

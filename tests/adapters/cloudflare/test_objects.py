@@ -187,6 +187,33 @@ def test_w9_an_alarm_that_was_lost_is_set_again_when_the_index_asks(anew: bool) 
     asyncio.run(scenario())
 
 
+def test_w10_an_object_that_does_not_answer_keeps_no_other_from_being_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is overdue for ever, and so the first that every sweep asks."""
+
+    class Broken(World):
+        async def run(self, origin: str, message: str) -> str:
+            if origin == "a" and json.loads(message)["op"] == "look":
+                raise OSError("exceeded its memory")
+            return await super().run(origin, message)
+
+    async def scenario() -> None:
+        world = Broken()
+        for at, id in enumerate("abc"):
+            world.clock.set(world.clock.now() + at)
+            await world.client.start(nap, 60, id=id)
+            await world.ring(id)
+            world.storages[id].lose()
+        world.clock.set(world.clock.now() + 3_600_000)
+        await world.client.sweep()
+        for id in "bc":
+            await world.ring(id)
+            assert (await world.client.get(id)).state == "resolved"
+        assert [one.origin for one in world.index_object._index.entries.overdue(world.clock.now(), 10)] == ["a"]
+
+    monkeypatch.setattr("everstep_cloudflare.index._AT_ONCE", 1)
+    asyncio.run(scenario())
+
+
 def test_w9_an_alarm_that_died_before_is_guarded_by_another_one() -> None:
     async def scenario() -> None:
         world = World()
