@@ -81,8 +81,8 @@ class Settings:
         )
 
     def of_peer(self, url: str) -> Settings:
-        """As these, for tasks that call another function."""
-        return replace(self, url=url.rstrip("/"), audiences=(url.rstrip("/"),))
+        """As these, for tasks that call another function: how long that may take is not known here."""
+        return replace(self, url=url.rstrip("/"), audiences=(url.rstrip("/"),), timeout=_LONGEST)
 
     @property
     def deadline(self) -> int:

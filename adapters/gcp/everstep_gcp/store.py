@@ -149,6 +149,9 @@ class FirestoreStore:
                     ) from error
             except Lost as error:
                 unknown = error
+            except StoreError:
+                if unknown is None:
+                    raise  # nothing was written: with a lost answer behind it, that says nothing of the first one
             else:
                 self._wrote(commit, times)
                 return None

@@ -13,6 +13,7 @@ lost. The vendor's library is slow to import: it is imported by the first reques
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -188,7 +189,7 @@ class CloudTasksWaker:
             except (cloud.ServerError, cloud.TooManyRequests, cloud.Aborted) as error:
                 if attempt == _TRIES:
                     raise WakerError(f"{self.queue}: {error}") from error
-                await asyncio.sleep(0.05 * 4 ** (attempt - 1))
+                await asyncio.sleep(random.uniform(0.3, 1.0) * 0.05 * 4**attempt)
             except (cloud.GoogleAPICallError, GoogleAuthError, ValueError) as error:
                 raise WakerError(f"{self.queue}: {error}") from error
         raise AssertionError("unreachable")

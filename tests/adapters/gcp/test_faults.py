@@ -16,7 +16,7 @@ from google.api_core import exceptions as cloud
 from everstep.errors import OutcomeUnknown, StoreError, StoreReadOnly, StoreUnavailable
 from everstep.ports import Fence, Put, Refused
 from everstep.testing.conformance.rows import commit, row, write
-from everstep_gcp.connection import Connection
+from everstep_gcp.connection import Connection, Lost
 from everstep_gcp.store import FirestoreStore
 
 pytestmark = pytest.mark.xdist_group("firestore")
@@ -138,6 +138,30 @@ def test_what_cannot_be_told_is_said_to_be_unknown(project: str) -> None:
         with pytest.raises(OutcomeUnknown):
             await store.commit(commit(Put(row("a", rev=2, value="mine"), 1)))
 
+    scenario(project, test)
+
+
+def test_a_repetition_that_is_refused_does_not_tell_what_became_of_the_first(
+    project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule F3: by the second commit nothing was written, but the first one may still arrive."""
+    real = Connection.commit
+    answers: list[Exception] = []
+
+    async def send(self: Connection, writes: Any) -> Any:
+        if answers:
+            raise answers.pop(0)
+        return await real(self, writes)
+
+    async def test(store: FirestoreStore, other: FirestoreStore, now: Weather) -> None:
+        answers[:] = [Lost("lost"), StoreUnavailable("slow down")]
+        assert await store.commit(commit(Put(row("a", value="mine"), 0))) is None
+        assert (await other.load(["a"]))["a"].value == "mine"
+        answers[:] = [Lost("lost"), *[StoreReadOnly("not now")] * 20]
+        with pytest.raises(OutcomeUnknown):
+            await store.commit(commit(Put(row("a", rev=2), 1)))
+
+    monkeypatch.setattr(Connection, "commit", send)
     scenario(project, test)
 
 

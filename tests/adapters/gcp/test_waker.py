@@ -133,6 +133,13 @@ def test_settings_come_from_the_environment() -> None:
     assert settings.audiences == ("https://fn.example",)
     assert settings.callers == ("a@x", "b@x")
     assert settings.deadline == 1800
+
+
+def test_w9_a_task_for_another_function_is_given_as_long_as_any_may_take() -> None:
+    """Rule W9: an answer that comes later than it is waited for is none, and how long the other takes is unknown."""
+    settings = Settings.read({"EVERSTEP_URL": URL, "EVERSTEP_TIMEOUT": "60"})
+    assert settings.deadline == 65
+    assert settings.of_peer("https://billing.example/").deadline == 1800
     assert settings.steps_per_invocation is None
     with pytest.raises(InvalidArgument, match="EVERSTEP_TIMEOUT"):
         Settings.read({"EVERSTEP_TIMEOUT": "soon"})
