@@ -233,6 +233,22 @@ def test_an_unblock_that_is_refused_is_done_with(answer: int) -> None:
     play(scenario())
 
 
+def test_a_receiver_that_never_answers_is_given_up_whoever_sends() -> None:
+    """A platform's own way of sending may wait for ever, and hold up whatever else its caller has to do."""
+
+    async def silent(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        await asyncio.Event().wait()
+        return 200
+
+    async def scenario() -> None:
+        send = Messenger(post=silent, clock=VirtualClock(NOW), timeout=0)
+        await send(EXECUTE)
+        with pytest.raises(WakerError, match="status none"):
+            await send(unblock())
+
+    play(scenario())
+
+
 def test_pushes_go_only_where_they_may() -> None:
     async def scenario() -> None:
         to = Receiver()

@@ -6,6 +6,7 @@ the issuer and the time are checked here, since a request can reach a Worker by 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import logging
@@ -27,6 +28,8 @@ _KEPT = 300_000
 """Milliseconds for which the team's keys are kept: one that was taken back is good for as long."""
 _AGAIN = 10_000
 """Milliseconds between two looks for a key that nobody knows, which anybody can name."""
+_PATIENCE = 10
+"""Seconds until keys that do not come count as not to be had."""
 
 Keys = Callable[[], Awaitable[list[dict[str, Any]]]]
 """Fetches the team's public keys (JWK)."""
@@ -110,11 +113,12 @@ class _Keys:
         age = None if self._read_at is None else now - self._read_at
         if age is None or age > _KEPT or (kid not in self._held and age > _AGAIN):
             try:
-                found = {str(key["kid"]): key for key in await self._fetch() if _is_rsa(key)}
+                async with asyncio.timeout(_PATIENCE):
+                    found = {str(key["kid"]): key for key in await self._fetch() if _is_rsa(key)}
             except Exception as error:
                 from everstep.http.problems import Problem
 
-                _log.warning("everstep: the keys of Access cannot be had: %s", error)
+                _log.warning("everstep: the keys of Access cannot be had: %s: %s", type(error).__name__, error)
                 detail = "who may pass cannot be told now; try again"
                 raise Problem(503, detail, headers={"retry-after": "5"}) from error
             self._held, self._read_at = found, now

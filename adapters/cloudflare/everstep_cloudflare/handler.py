@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from everstep.errors import InvalidArgument, PlatformError
-from everstep.events import EventRefused, dispatch
+from everstep.errors import InvalidArgument
+from everstep.events import dispatch
 
 from .auth import Everybody, bearer
 from .events import event_of
@@ -139,8 +139,8 @@ def handler(
             for message in batch.messages:
                 try:
                     await dispatch(client, app, event_of(batch.queue, message))
-                except (EventRefused, PlatformError) as error:
-                    # What can never start goes to the dead-letter queue in the end, where a person finds it.
+                except Exception as error:
+                    # What can never start goes to the dead-letter queue in the end, where a person finds it; alone.
                     print(f"everstep: message {message.id} of {batch.queue}: {error}")  # noqa: T201
                     message.retry({"delaySeconds": _RETRY_AFTER})
                 else:

@@ -102,24 +102,31 @@ class EnvBindings:
 
 
 class R2Blobs:
-    """Payloads in an R2 bucket; see `everstep.blobs.Blobs`."""
+    """Payloads in an R2 bucket; see `everstep.blobs.Blobs`. Methods raise StoreUnavailable where R2 is in trouble."""
 
     def __init__(self, bucket: Any) -> None:
         self._bucket = getattr(bucket, "_binding", bucket)
 
     async def put(self, key: str, data: bytes) -> None:
-        await self._bucket.put(_object_key(key), to_js(data))
+        await _told(self._bucket.put(_object_key(key), to_js(data)))
 
     async def get(self, key: str) -> bytes:
         """Raises KeyError: there is no such blob."""
-        found = await self._bucket.get(_object_key(key))
+        found = await _told(self._bucket.get(_object_key(key)))
         if found is None or found is jsnull:
             raise KeyError(key)
-        data: bytes = (await found.arrayBuffer()).to_bytes()
+        data: bytes = (await _told(found.arrayBuffer())).to_bytes()
         return data
 
     async def delete(self, key: str) -> None:
-        await self._bucket.delete(_object_key(key))
+        await _told(self._bucket.delete(_object_key(key)))
+
+
+async def _told(call: Any) -> Any:
+    try:
+        return await call
+    except JsException as error:
+        raise _trouble(error) from error
 
 
 async def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:

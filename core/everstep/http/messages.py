@@ -125,7 +125,8 @@ class Messenger:
         """The receiver's status; 0 where there was no answer."""
         body = dumps(render_message(message, self.server_url))
         try:
-            return await self._post(message.address, body, self._headers)
+            async with asyncio.timeout(self._timeout):
+                return await self._post(message.address, body, self._headers)
         except ImportError as error:
             log.error("pushing messages needs httpx: pip install 'everstep[gateway]' (%s)", error)
             return 0

@@ -13,6 +13,7 @@ import pytest
 from everstep.clock import VirtualClock
 from everstep.context import Context
 from everstep.errors import OutcomeUnknown, StoreError
+from everstep.http.problems import Problem
 from everstep.ports import Commit, Put
 from everstep.registry import App
 from everstep.testing.conformance.rows import commit, row
@@ -341,4 +342,23 @@ def test_access_checks_every_claim_and_the_signature(
         assert not await ask("a.b")
         assert not await ask("é.é.é")
 
+    asyncio.run(scenario())
+
+
+def test_access_does_not_wait_for_ever_for_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    def part(data: Any) -> str:
+        return base64.urlsafe_b64encode(json.dumps(data).encode()).decode().rstrip("=")
+
+    async def keys() -> list[dict[str, Any]]:
+        await asyncio.Event().wait()
+        return []
+
+    async def scenario() -> None:
+        check = access("team.example", "tag", keys=keys, clock=VirtualClock(NOW * 1000))
+        token = f"{part({'alg': 'RS256', 'kid': 'k1'})}.{part(GOOD)}.{part('x')}"
+        with pytest.raises(Problem) as refused:
+            await check(SimpleNamespace(headers={"cf-access-jwt-assertion": token}))
+        assert refused.value.status == 503
+
+    monkeypatch.setattr("everstep_cloudflare.auth._PATIENCE", 0)
     asyncio.run(scenario())

@@ -116,6 +116,14 @@ def test_a_message_of_a_queue_starts_one_run_however_often_it_comes(worker: Work
     assert notes(worker, found["id"]) == ["order 17"]
 
 
+def test_a_message_that_fails_takes_no_other_along(worker: Worker) -> None:
+    """Whatever failed: what is behind it in the batch would be tried in vain as often, and end as a dead letter."""
+    batch = [{"id": f"odd-{number}", "body": body} for number, body in enumerate(["even", "odd", "even"])]
+    done = worker.post("/cdn-cgi/handler/queue?queue=odd", batch)
+    assert (done["outcome"], sorted(done["explicitAcks"])) == ("ok", ["odd-0", "odd-2"])
+    assert [one["msgId"] for one in done["retryMessages"]] == ["odd-1"]
+
+
 def test_a_schedule_is_an_object_that_wakes_itself(worker: Worker) -> None:
     worker.post("/schedules", {"id": "tick", "cron": "* * * * * *", "workflow": "square", "args": [3]})
     until = time.monotonic() + 60
@@ -223,6 +231,13 @@ def test_a_payload_that_no_row_can_hold_goes_to_the_bucket(worker: Worker) -> No
 
 def test_the_bucket_gives_back_what_it_was_given(worker: Worker) -> None:
     assert worker.get("/bucket/check") == []
+
+
+def test_a_bucket_in_trouble_is_the_store_in_trouble(worker: Worker) -> None:
+    """Such as a caller comes back for; an error of the platform's own would be taken for a mistake."""
+    said = worker.get("/bucket/away")
+    assert len(said) == 3
+    assert all(one.startswith("StoreUnavailable: ") and "internal error" in one for one in said), said
 
 
 def test_whatever_is_vendored_can_be_imported_there(worker: Worker) -> None:

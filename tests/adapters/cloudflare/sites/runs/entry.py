@@ -8,6 +8,7 @@ import pkgutil
 from typing import Any
 from urllib.parse import unquote
 
+import js
 from flows import Ledger as LedgerClient
 from flows import app
 from mode import STEPS
@@ -16,7 +17,7 @@ from workers import DurableObject, Response
 from everstep.clock import SystemClock
 from everstep_cloudflare import handler
 from everstep_cloudflare.objects import client_of
-from everstep_cloudflare.platform import EnvBindings, ObjectStorage, blobs_of
+from everstep_cloudflare.platform import EnvBindings, ObjectStorage, R2Blobs, blobs_of
 
 
 def setup(env: Any) -> None:
@@ -106,6 +107,27 @@ async def check_bucket(blobs: Any) -> list[str]:
     return wrong
 
 
+class Away:
+    """A bucket in trouble."""
+
+    def put(self, *given: Any) -> Any:
+        return js.Promise.reject(js.Error.new("We encountered an internal error. Please try again. (10001)"))
+
+    get = delete = put
+
+
+async def bucket_away() -> list[str]:
+    """What is said of that."""
+    blobs = R2Blobs(Away())
+    said = []
+    for call in (blobs.put("a", b""), blobs.get("a"), blobs.delete("a")):
+        try:
+            await call
+        except Exception as error:
+            said.append(f"{type(error).__name__}: {error}")
+    return said
+
+
 def import_all() -> dict[str, str]:
     """Imports whatever is vendored; tells what each module says that refuses."""
     import everstep
@@ -156,6 +178,8 @@ class Default(worker.Default):  # type: ignore[name-defined]
                 )
             case ["", "bucket", "check"]:
                 return Response(json.dumps(await check_bucket(blobs_of(self.env))))
+            case ["", "bucket", "away"]:
+                return Response(json.dumps(await bucket_away()))
             case ["", "bucket", "lose", key]:
                 await self.env.EVERSTEP_BLOBS.delete(key)
                 return Response("null")

@@ -109,6 +109,14 @@ async def order(ctx: Context, body: Any) -> Any:
     return body
 
 
+class Broken(list[Any]):
+    """Arguments that cannot be had."""
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("broken")
+
+
+@app.on("queue", source="odd", args=lambda event: Broken() if event.data == "odd" else (event.data,))
 @app.workflow
 async def same(ctx: Context, value: Any) -> Any:
     return value
