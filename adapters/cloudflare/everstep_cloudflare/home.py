@@ -210,7 +210,9 @@ class Home:
     async def look(self, now: int, limit: int) -> tuple[list[Due], dict[str, Any]]:
         """What is due, and what the index should know of this origin; restores an alarm that was lost."""
         if not self._awake:
-            self._armed = self._last = await self._storage.alarm()
+            armed, asked = self._armed, await self._storage.alarm()
+            if not self._awake and self._armed == armed:  # else it has rung meanwhile
+                self._armed = self._last = asked
         at = self.rows.next_due()
 
         def body() -> None:

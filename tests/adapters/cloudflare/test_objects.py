@@ -188,6 +188,40 @@ def test_w9_an_alarm_that_was_lost_is_set_again_when_the_index_asks(anew: bool) 
     asyncio.run(scenario())
 
 
+def test_w9_an_alarm_that_begins_while_the_index_asks_still_sets_the_next_one() -> None:
+    """What was to ring when it was asked for is what rings now, and rings no more."""
+
+    class Slow(FakeStorage):
+        async def alarm(self) -> int | None:
+            asked = await super().alarm()
+            await answered.wait()
+            return asked
+
+    answered = asyncio.Event()
+
+    async def scenario() -> None:
+        storage = Slow()
+
+        async def tell(entry: dict[str, Any]) -> None:
+            pass
+
+        home = Home(storage, "a", VirtualClock(1), tell, lambda: None)
+        assert await home.commit(commit(Put(row("a", due=50), 0))) is None
+        asking = asyncio.create_task(home.look(60, 10))
+        await asyncio.sleep(0)
+
+        async def alarm() -> None:
+            home.wake_up()
+            answered.set()
+            await asking
+            await home.fall_asleep(50)
+
+        await storage.ring(alarm)
+        assert await storage.alarm() is not None, "nothing would ever wake it"
+
+    asyncio.run(scenario())
+
+
 def test_w10_an_object_that_does_not_answer_keeps_no_other_from_being_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is overdue for ever, and so the first that every sweep asks."""
 
