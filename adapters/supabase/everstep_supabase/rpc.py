@@ -121,13 +121,13 @@ class RpcStore:
         for left in range(_AGAIN, -1, -1):
             try:
                 answer = await self._post(body)
+                if answer.status == 200:
+                    text: str | None = json.loads(answer.body)
+                    return text
             except OutcomeUnknown as error:
-                if writing:
-                    raise
-                raise StoreUnavailable(str(error)) from error
-            if answer.status == 200:
-                text: str | None = json.loads(answer.body)
-                return text
+                raise _lost(str(error), writing) from error
+            except ValueError as error:
+                raise _lost(f"{self.url}: no answer of PostgREST's: {error}", writing) from error
             code, message = _problem(answer)
             if code in _BUSY and left:
                 continue  # ended by the server to end a deadlock: nothing happened
@@ -161,6 +161,10 @@ def _problem(answer: Answer) -> tuple[str, str]:
         return "", f"{answer.status} {answer.body[:200].decode(errors='replace')}"
 
 
+def _lost(said: str, writing: bool) -> StoreError:
+    return OutcomeUnknown(said) if writing else StoreUnavailable(said)
+
+
 def _trouble(status: int, code: str, said: str, writing: bool) -> StoreError:
     match code:
         case "PGRST202" | "42883" | "42P01":
@@ -169,10 +173,11 @@ def _trouble(status: int, code: str, said: str, writing: bool) -> StoreError:
             return StoreFull(said)
         case "25006":
             return StoreReadOnly(said)
-        case "40001" | "40P01" | "57014" | "55P03":
+        case "40001" | "40P01" | "57014" | "57P03" | "55P03":
             return StoreUnavailable(said)
-        case _ if status in (502, 504) or code.startswith("08"):
-            return OutcomeUnknown(said) if writing else StoreUnavailable(said)
+        # The server went down, or whoever stands before it did not hear from it.
+        case _ if status in (502, 504) or code.startswith(("08", "57P")) or (status >= 500 and status != 503 and not code):
+            return _lost(said, writing)
         case _ if status in (429, 503):
             return StoreUnavailable(said)
         case _:
