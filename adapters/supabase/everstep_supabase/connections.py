@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -34,6 +34,9 @@ _USES = 2
 for one invocation never gets back."""
 CONNECT_TIMEOUT = 10
 """Seconds until a server that does not answer counts as away."""
+_ALIVE = {"keepalives_idle": "20", "keepalives_interval": "5", "keepalives_count": "4", "tcp_user_timeout": "20000"}
+"""What libpq asks of TCP, so that a connection whose other end is gone (a host that died, a forgetful gateway) is known
+to be lost within a minute: by itself the system waits for a quarter of an hour, or for ever."""
 
 
 class _IntAsText(Dumper):
@@ -47,7 +50,7 @@ class Options:
     """What a store URL says: where the server is, and how to use it.
 
     `?pool=8` connections for each loop; `?prepare=no` where a pooler in transaction mode stands between (Supabase's
-    answers on port 6543, where it is assumed).
+    answers on port 6543, where it is assumed). Any other option is libpq's.
 
     Raises:
         InvalidArgument: naming the option.
@@ -69,7 +72,8 @@ class Options:
                 self.prepare = value == "yes"
             else:
                 kept.append((name, value))
-        self.dsn = urlunsplit(parts._replace(query=urlencode(kept)))
+        kept += [(name, value) for name, value in _ALIVE.items() if name not in dict(kept)]
+        self.dsn = urlunsplit(parts._replace(query=urlencode(kept, quote_via=quote)))
         host = parts.hostname or "localhost"
         self.name = f"{host}:{parts.port or 5432}{parts.path}"  # for messages: never the password
 

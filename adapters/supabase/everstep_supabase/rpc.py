@@ -176,7 +176,9 @@ def _trouble(status: int, code: str, said: str, writing: bool) -> StoreError:
         case "40001" | "40P01" | "57014" | "57P03" | "55P03":
             return StoreUnavailable(said)
         # The server went down, or whoever stands before it did not hear from it.
-        case _ if status in (502, 504) or code.startswith(("08", "57P")) or (status >= 500 and status != 503 and not code):
+        case _ if (
+            status in (502, 504) or code.startswith(("08", "57P")) or (status >= 500 and status != 503 and not code)
+        ):
             return _lost(said, writing)
         case _ if status in (429, 503):
             return StoreUnavailable(said)
