@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .clock import NEVER, Clock, SystemClock
 from .context import check_tags
-from .errors import AlreadySettled, Halted, InvalidArgument, NotFound, StillPending
+from .errors import AlreadySettled, DecodeError, Halted, InvalidArgument, NotFound, StillPending
 from .ids import check_any, check_root
 from .lifecycle import halt, resume_halted
 from .operation import Completion, failure
 from .ports import Store, Waker
-from .promise import Payload, Record, State, TaskState, group_of, project
+from .promise import Kind, Payload, Record, State, TaskState, group_of, project
 from .protocol import PromiseSettle, ScheduleCreate, ScheduleDelete, ScheduleSearch
 from .registry import App, OnConflict, Seconds, Workflow, milliseconds
 from .rows import from_row
@@ -309,14 +309,17 @@ class Client:
         if one == other:
             return True
         codec = self.codec
-        return bool(codec.decode(await codec.internalize(one)) == codec.decode(await codec.internalize(other)))
+        try:
+            return bool(codec.decode(await codec.internalize(one)) == codec.decode(await codec.internalize(other)))
+        except DecodeError:
+            return False  # what stands there was written by another hand, or under another key
 
     # Inspecting.
 
     async def record(self, id: str) -> Record:
         """The record of an id as it shows now. Raises NotFound."""
         row = (await self.store.load([check_any(id)])).get(id)
-        if row is None:
+        if row is None or row.kind == Kind.SCHEDULE:
             raise NotFound(f"no promise {id!r}")
         return project(from_row(row), self.clock.now())
 
@@ -370,7 +373,7 @@ class Client:
         """A promise and everything its execution created, timers included. Raises NotFound."""
         from .inspection import tree_of
 
-        return await tree_of(self, id)
+        return await tree_of(self, check_any(id))
 
     async def search(
         self,
@@ -456,7 +459,7 @@ class Client:
 
     async def unschedule(self, id: str) -> None:
         """Remove a schedule; runs it started go on. Raises NotFound."""
-        if (await self.service.perform(ScheduleDelete(id))).status == 404:
+        if (await self.service.perform(ScheduleDelete(check_any(id)))).status == 404:
             raise NotFound(f"no schedule {id!r}")
 
     async def schedules(self) -> list[dict[str, Any]]:

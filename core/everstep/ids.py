@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 
 from .errors import InvalidId
+from .promise import SCHEDULE_PREFIX
 
 MAX_BYTES = 1000
 DETACHED_MARK = "~d"
@@ -27,6 +28,8 @@ def check_root(id: str, what: str = "id") -> str:
     check_any(id, what)
     if "." in id:
         raise InvalidId(f"{what} {id!r} has a dot; dots separate a run from its steps, use another separator")
+    if id.startswith(SCHEDULE_PREFIX):  # the row of a schedule would be taken for the run's
+        raise InvalidId(f"{what} {id!r} begins with {SCHEDULE_PREFIX!r}")
     return id
 
 

@@ -129,6 +129,8 @@ async def tree_of(client: Client, id: str) -> TreeView:
         seen.add(branch)
         rows = await client.store.branch(branch)
         for row in rows:
+            if row.kind == Kind.SCHEDULE:
+                continue
             if row.kind == Kind.FOLD:
                 for folded in folded_records(row):
                     views[folded.id] = await view_of(folded, client.codec)
@@ -218,7 +220,8 @@ async def search(
         page = await client.store.find(Query(stored, tags, prefix, roots, limit=limit - len(found), cursor=cursor))
         for row in page.rows:
             view = await view_of(project(from_row(row), now), client.codec)
-            if state != "halted" or view.halted:
+            # A deadline may have passed since the row was written.
+            if state is None or (view.state == stored and (state != "halted" or view.halted)):
                 found.append(view)
         cursor = page.cursor
         if cursor is None or len(found) >= limit:

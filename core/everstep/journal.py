@@ -20,7 +20,7 @@ from .ids import child_prefix
 from .nesting import DEEPEST, check_nesting, loads
 from .operation import _NOTHING, Recorded, in_cells
 from .past import Past
-from .promise import LOCAL, RETENTION, Kind, Record, Segment, State, Task, make, project
+from .promise import LOCAL, Kind, Record, Segment, State, Task, make, project, retention_of
 from .rows import STATES, Row, from_row, is_local
 
 
@@ -82,8 +82,8 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
     prefix = child_prefix(record.id, task.generation)
     generations = f"{record.id}.g" if task.generation == 1 else "\0"
     own = {id: row for row in rows if (id := row[0]).startswith(prefix) and not id.startswith(generations)}
-    keep = record.tags.get(RETENTION, "")
-    before = now - int(keep) if keep.isdecimal() else 0
+    keep = retention_of(record.tags)
+    before = now - keep if keep is not None else 0
     stale = [id for row in rows if (id := row[0]) not in own and id != record.id and _is_stale(row, before)]
     try:
         folds = unfold([own.pop(row[0]) for row in rows if row[2] == Kind.FOLD and row[0] in own])

@@ -187,6 +187,15 @@ SCHEDULE_PREFIX = "~schedule/"
 _OURS = "everstep://"
 
 
+def retention_of(tags: Tags) -> int | None:
+    """How long a settled root is kept, in milliseconds; None for ever, and where the tag says nothing (rule T1).
+
+    Anybody who may create a promise chooses its tags.
+    """
+    keep = tags.get(RETENTION, "")
+    return int(keep) if keep.isascii() and keep.isdecimal() and len(keep) <= 15 else None
+
+
 def group_of(target: str) -> str:
     """The group a target addresses. `everstep://<app>/<member>` addresses the App's whole group; see `member_of`."""
     return target[: (target + "/").index("/", len(_OURS))] if target.startswith(_OURS) else target

@@ -46,6 +46,8 @@ from .record_json import from_wire, promise_json, schedule_json, task_json
 
 _SETTLEMENTS = (State.RESOLVED, State.REJECTED, State.CANCELED)
 _MAX_LIMIT = 1000
+_MAX_AWAITED = 20_000
+"""Ids that a suspension may have looked up: what it names, and whatever may carry it as a timer."""
 
 
 class BadRequest(UsageError, ValueError):
@@ -79,14 +81,16 @@ class _Fields:
         return value
 
     def id(self, name: str) -> str:
-        value = self.get(name)
-        try:
-            check_any(value, self.at(name))
-        except InvalidId as error:
-            raise BadRequest(self.at(name), str(error).removeprefix(self.at(name)).strip()) from None
+        value = self._checked(self.get(name), name)
         if value.startswith(SCHEDULE_PREFIX):
             raise BadRequest(self.at(name), f"may not begin with {SCHEDULE_PREFIX!r}")
-        return str(value)
+        return value
+
+    def _checked(self, value: Any, name: str) -> str:
+        try:
+            return check_any(value, self.at(name))
+        except InvalidId as error:
+            raise BadRequest(self.at(name), str(error).removeprefix(self.at(name)).strip()) from None
 
     def count(self, name: str, default: int | None = None) -> int:
         value = self.get(name)
@@ -105,7 +109,12 @@ class _Fields:
         return min(limit, _MAX_LIMIT)
 
     def cursor(self) -> str | None:
-        return None if self.get("cursor") is None else self.text("cursor")
+        """The id of the row that the page before ended with."""
+        if self.get("cursor") is None:
+            return None
+        cursor = self.text("cursor")
+        self._checked(cursor.removeprefix(SCHEDULE_PREFIX), "cursor")
+        return cursor
 
     def strings(self, name: str) -> Tags:
         value = self.get(name)
@@ -226,6 +235,8 @@ def _suspend(data: _Fields) -> TaskSuspend:
         if action.awaiter != id:
             raise BadRequest(f"{data.at('actions')}[{index}].data.awaiter", "must be the id of the task")
         actions.append(action)
+    if sum(1 + action.awaited.count(".") for action in actions) > _MAX_AWAITED:
+        raise BadRequest(data.at("actions"), "name more than can be looked up at once")
     return TaskSuspend(id, data.count("version"), tuple(actions))
 
 

@@ -13,7 +13,7 @@ from .clock import NEVER
 from .errors import StoreCorrupted
 from .kernel.internal import left_to_timers
 from .ports import Query, Wake
-from .promise import RETENTION, Kind, Record, State, TaskState, due_at, leaves, project, satisfied
+from .promise import Kind, Record, State, TaskState, due_at, leaves, project, retention_of, satisfied
 from .rows import Row, from_row
 from .views import Problem, SweepReport, VerifyReport
 
@@ -159,10 +159,8 @@ async def _purge(client: Client, now: int) -> int:
 
 async def _purged(client: Client, root: Record, now: int) -> int:
     """Remove a tree if its time has come. Raises StoreCorrupted."""
-    keep = root.tags.get(RETENTION)
-    if keep is None or not keep.isdecimal() or root.callbacks or root.listeners:
-        return 0
-    if (root.settled_at or now) + int(keep) > now:
+    keep = retention_of(root.tags)
+    if keep is None or root.callbacks or root.listeners or (root.settled_at or now) + keep > now:
         return 0
     for other in [from_row(row) for row in await client.store.branch(root.id)]:
         for payload in (other.param, other.value):

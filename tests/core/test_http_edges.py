@@ -16,7 +16,7 @@ from starlette.routing import Mount
 from everstep import InvalidArgument, StoreUnavailable
 from everstep.http import asgi
 from everstep.http.feed import Feed, Topic
-from tests.core.http_support import Shop, is_problem, make_app, shop, until
+from tests.core.http_support import JSON, Shop, is_problem, make_app, shop, until
 
 O17 = {"id": "o-17", "args": ["o-17", 4200]}
 
@@ -103,6 +103,8 @@ def test_without_a_hook_a_page_of_another_site_changes_nothing() -> None:
         foreign = {"sec-fetch-site": "cross-site"}
         is_problem(await it.http.post("/promises/o-17/cancel", headers=foreign), 403)
         is_problem(await it.http.delete("/schedules/x", headers=foreign), 403)
+        # Whoever pulls takes messages away from those they are for.
+        is_problem(await it.http.get("/poll/g/w", headers=foreign), 403)
         assert (await it.get("/promises/o-17")).json()["state"] == "pending"
         own = {"sec-fetch-site": "same-origin"}
         assert (await it.http.post("/promises/o-17/cancel", headers=own)).status_code == 200
@@ -398,3 +400,38 @@ def test_previews_stay_small_whatever_the_values() -> None:
     big = PromiseView("a", "resolved", "root", "f", ["x" * 10**6, {"k": ["y"] * 10**5}], {"z": 1}, value="v" * 10**6)
 
     assert len(brief(big)["input"]) == len(brief(big)["output"]) == PREVIEW
+
+
+@pytest.mark.parametrize("path", ["/", "/workflows/pay"])
+def test_a_length_that_is_no_number_to_work_with_is_too_large(path: str) -> None:
+    async def scenario(it: Shop) -> None:
+        headers = {**JSON, "content-length": "9" * 5000}
+        assert (await it.http.post(path, content=b"{}", headers=headers)).status_code == 413
+
+    shop(scenario)
+
+
+@pytest.mark.parametrize("path", ["/", "/workflows/pay"])
+def test_a_caller_who_leaves_in_mid_request_is_no_error(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def play() -> None:
+        said: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+        }
+        await asgi("memory:", make_app([]))(scope, receive, send)
+        assert said == []
+
+    asyncio.run(play())
+    assert caplog.records == []

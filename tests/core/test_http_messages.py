@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Coroutine, Mapping
 from typing import Any
@@ -132,6 +133,34 @@ def test_a_connection_that_takes_nothing_any_more_is_passed_over() -> None:
             assert stuck.taken == 1000
             with hub.connect("g", "b", everything) as b:
                 assert b.taken == 500
+
+    play(scenario())
+
+
+def test_what_a_connection_had_no_room_for_follows_once_it_has() -> None:
+    async def scenario() -> None:
+        hub = Hub()
+        with hub.connect("g", "a", everything) as slow:
+            for n in range(2500):
+                hub.send("poll://uni@g/a", Letter(str(n), "p", str(n)))
+            assert [await slow.next(0) for _ in range(2501)] == [*map(str, range(2500)), None]
+
+    play(scenario())
+
+
+def test_what_a_connection_leaves_behind_is_for_others_or_for_its_next_one() -> None:
+    async def scenario() -> None:
+        hub = Hub()
+        leaving = contextlib.ExitStack()
+        gone = leaving.enter_context(hub.connect("g", "a", everything))
+        for n, address in enumerate(("poll://any@g", "poll://uni@g/a", "poll://any@g/a")):
+            hub.send(address, Letter(str(n), "p", str(n)))
+        assert await gone.next(0) == "0"
+        with hub.connect("g", "b", everything) as b:
+            leaving.close()
+            assert [await b.next(0), await b.next(0)] == ["2", None]
+        with hub.connect("g", "a", everything) as again:
+            assert [await again.next(0), await again.next(0)] == ["1", None]
 
     play(scenario())
 
@@ -363,5 +392,24 @@ def test_a_worker_that_comes_is_given_what_was_offered_in_vain() -> None:
         assert store.counts["find"] == searched + 1, "only for what is addressed to it alone"
         waiting.cancel()
         await stream.aclose()
+
+    play(scenario())
+
+
+def test_one_is_offered_its_own_in_vain_offered_tasks_however_many_others_have() -> None:
+    async def scenario() -> None:
+        clock = VirtualClock(NOW)
+        client = Client(MemoryStore(), LocalWaker(), app=App("shop"), clock=clock)
+        for id in [*[f"a:{n:03}" for n in range(150)], "b:1"]:
+            await client.service.perform(PromiseCreate(id, 2 * NOW, tags={"resonate:target": "poll://any@g"}))
+            await client.service.fire(Wake(id))  # to nobody
+        hub = Hub()
+        messages = Messenger(hub)
+        with hub.connect("g", "a", Principal("a:").may_see) as other:
+            stream = letters(client, messages, hub, "g", "b", Principal("b:"))
+            assert await anext(stream) == b": connected\n\n"
+            assert b'"id":"b:1"' in await anext(stream)
+            assert other.taken == 0
+            await stream.aclose()
 
     play(scenario())

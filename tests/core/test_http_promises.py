@@ -9,7 +9,10 @@ from urllib.parse import quote
 
 import pytest
 
+from everstep.clock import NEVER
 from everstep.http.paths import segment, segments
+from everstep.promise import Payload, State
+from everstep.protocol import PromiseCreate, PromiseSettle
 from tests.core.http_support import Shop, is_problem, shop, until
 
 O17 = {"id": "o-17", "args": ["o-17", 4200]}
@@ -290,6 +293,10 @@ def test_search_by_state_tag_and_prefix_a_page_at_a_time() -> None:
         ("limit=many", "limit"),
         ("roots=maybe", "roots"),
         ("stat=pending", "stat"),
+        ("cursor=%00", "cursor"),
+        (f"cursor={'x' * 1001}", "cursor"),
+        ("prefix=a%00", "prefix"),
+        (f"prefix={'x' * 1001}", "prefix"),
     ],
 )
 def test_a_bad_query_is_named(query: str, field: str) -> None:
@@ -326,3 +333,53 @@ def test_answers_are_strict_json() -> None:
         "a": ["nan", "inf", "?", [1]],
         "é": 1,
     }
+
+
+@pytest.mark.parametrize("path", ["/promises/%00", "/promises/%00/tree", "/promises/" + "x" * 1001 + "/tree"])
+def test_what_can_be_no_id_is_bad_input_and_no_store_is_asked(path: str) -> None:
+    async def scenario(it: Shop) -> None:
+        is_problem(await it.get(path), 400, field="id", kind="invalid-id")
+        is_problem(await it.http.delete(path.removesuffix("/tree").replace("promises", "schedules")), 400, field="id")
+
+    shop(scenario)
+
+
+def test_a_schedule_is_no_promise() -> None:
+    async def scenario(it: Shop) -> None:
+        await it.post("/schedules", {"id": "s", "cron": "0 3 * * *", "workflow": "pay", "args": ["a", 1]})
+        row = "/promises/~schedule%2Fs"
+        for path in (row, f"{row}?wait=1", f"{row}/tree"):
+            is_problem(await it.get(path), 404, field="id")
+        for verb in ("resolve", "reject", "cancel", "halt", "continue"):
+            is_problem(await it.post(f"{row}/{verb}", {}), 404, field="id")
+        assert [one["id"] for one in (await it.get("/schedules")).json()["schedules"]] == ["s"]
+
+    shop(scenario)
+
+
+def test_a_value_that_cannot_be_read_is_another_outcome() -> None:
+    """A client of the protocol may settle with any bytes."""
+
+    async def scenario(it: Shop) -> None:
+        await it.client.service.perform(PromiseCreate("p", NEVER))
+        await it.client.service.perform(PromiseSettle("p", State.RESOLVED, Payload("no JSON")))
+        is_problem(await it.post("/promises/p/resolve", {"value": 1}), 409, field="id", kind="already-settled")
+        assert (await it.get("/promises/p")).json()["value"].startswith("the stored text is not JSON")
+
+    shop(scenario)
+
+
+def test_a_search_for_a_state_shows_no_other() -> None:
+    """The deadline of an internal promise is armed nowhere: its row says pending for ever."""
+
+    async def scenario(it: Shop) -> None:
+        now = it.client.clock.now()
+        await it.client.service.perform(PromiseCreate("over", now + 1))
+        await it.client.service.perform(PromiseCreate("open", NEVER))
+        while it.client.clock.now() <= now + 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        found = (await it.get("/promises?state=pending")).json()["promises"]
+        assert [one["id"] for one in found] == ["open"]
+        assert (await it.get("/promises/over")).json()["state"] == "rejected_timedout"
+
+    shop(scenario)

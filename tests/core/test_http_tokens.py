@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,12 @@ def settle(id: str) -> dict[str, Any]:
     return {"id": id, "state": "resolved", "value": {}}
 
 
+def deep() -> str:
+    """Nothing of a token can be trusted before its signature, least of all its header."""
+    header = base64.urlsafe_b64encode(b'{"alg":' + b"[" * 40_000).decode().rstrip("=")
+    return f"{header}.e30.c2ln"
+
+
 WRONG: dict[str, tuple[str | None, int]] = {
     "none": (None, 401),
     "no token": ("nonsense", 401),
@@ -93,6 +100,8 @@ WRONG: dict[str, tuple[str | None, int]] = {
     "a prefix that is none": (token(prefix=None), 403),
     "a prefix that is a list": (token(prefix=["worker-1:"]), 403),
     "a role of no meaning": (token(role="owner"), 403),
+    "a header deeper than a stack": (deep(), 401),
+    "an end beyond all numbers": (token(prefix="worker-1:", exp=float("inf")), 401),
 }
 
 
@@ -375,6 +384,7 @@ def test_debug_requests_are_for_administrators_where_they_are_switched_on() -> N
         assert await status(it, ADMIN, "debug.tick", time=0) == 200
         assert await status(it, ADMIN, "debug.tick", time=NEVER) == 400
         assert await status(it, ADMIN, "debug.tick", time="now") == 400
+        assert await status(it, ADMIN, "debug.tick", time=-(10**30)) == 400
         assert await status(it, ADMIN, "debug.reset") == 501
 
     async def off(it: Shop) -> None:

@@ -77,9 +77,23 @@ def test_200_a_delay_postpones_the_first_dispatch() -> None:
     assert world.task("b").retry_at == NOW
 
 
-@pytest.mark.parametrize("delay", ["soon", "-1", "", "1.5", "٣"])
+@pytest.mark.parametrize("delay", ["soon", "-1", "", "1.5", "٣", "9" * 17, "9" * 5000])
 def test_400_a_delay_is_an_instant(delay: str) -> None:
     assert World().create("a", {**TARGET, "resonate:delay": delay}).status == 400
+
+
+@pytest.mark.parametrize("name", ["resonate:branch", "resonate:parent"])
+@pytest.mark.parametrize("id", ["a\0", "a..b", "x" * 1001])
+def test_400_a_lineage_is_made_of_ids(name: str, id: str) -> None:
+    assert World().create("a", {**TARGET, name: id}).status == 400
+
+
+def test_no_branch_is_its_own() -> None:
+    world = World()
+
+    world.create("a", {**TARGET, "resonate:branch": "", "resonate:parent": ""})
+
+    assert world.record("a").branch == "a"
 
 
 def test_a_timer_with_a_target_is_a_timer_and_nobodys_to_execute() -> None:

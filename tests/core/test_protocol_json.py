@@ -128,6 +128,18 @@ def test_every_kind_is_covered() -> None:
     assert len(protocol_json._PARSERS) == 21
 
 
+def waiting(awaited: str) -> dict[str, Any]:
+    return envelope("promise.register_callback", awaiter="a", awaited=awaited)
+
+
+def test_a_fan_in_of_thousands_may_wait_and_a_page_may_end_with_any_row() -> None:
+    many = parse(envelope("task.suspend", id="a", version=1, actions=[waiting(f"a.{n}") for n in range(9_000)]))
+    assert isinstance(many, TaskSuspend)
+    assert len(many.actions) == 9_000
+    ended = "~schedule/" + "x" * 1000
+    assert parse(envelope("schedule.search", cursor=ended)) == ScheduleSearch(cursor=ended)
+
+
 BAD: list[tuple[object, str]] = [
     ([], "request"),
     (None, "request"),
@@ -162,6 +174,9 @@ BAD: list[tuple[object, str]] = [
     (envelope("promise.search", state="open"), "data.state"),
     (envelope("promise.search", limit=0), "data.limit"),
     (envelope("promise.search", cursor=5), "data.cursor"),
+    (envelope("promise.search", cursor="\0"), "data.cursor"),
+    (envelope("task.search", cursor="x" * 1001), "data.cursor"),
+    (envelope("schedule.search", cursor="~schedule/" + "x" * 1001), "data.cursor"),
     (envelope("task.create", ttl=5, action=CREATE), "data.pid"),
     (envelope("task.create", pid="w", action=CREATE), "data.ttl"),
     (envelope("task.create", pid="w", ttl=5), "data.action"),
@@ -177,6 +192,10 @@ BAD: list[tuple[object, str]] = [
     (envelope("task.suspend", id="a", version=1), "data.actions"),
     (envelope("task.suspend", id="a", version=1, actions=[SETTLE]), "data.actions[0].kind"),
     (envelope("task.suspend", id="b", version=1, actions=[CALLBACK]), "data.actions[0].data.awaiter"),
+    (
+        envelope("task.suspend", id="a", version=1, actions=[waiting("p" + ".1" * 400) for _ in range(50)]),
+        "data.actions",
+    ),
     (envelope("task.fulfill", id="b", version=1, action=SETTLE), "data.action.data.id"),
     (envelope("task.search", state="resolved"), "data.state"),
     (envelope("schedule.create", id="s", promiseId="x", promiseTimeout=5), "data.cron"),

@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 
 from everstep import App, Client, Context, InvalidId, NondeterminismError, RealIOError, Retry
+from everstep.clock import NEVER
 from everstep.ids import MAX_BYTES, detached_id
 from everstep.ports import Commit, Put, Query
-from everstep.promise import Kind, Record, State
+from everstep.promise import RETENTION, TARGET, Kind, Record, State
+from everstep.protocol import PromiseCreate
 from everstep.rows import to_row
+from everstep.starts import WORK
 from everstep.stores.sqlite import SqliteStore
 from everstep.testing import Simulation
 from everstep.testing.conformance.rows import row
@@ -308,6 +311,29 @@ def test_w10_what_cannot_be_read_keeps_a_sweep_from_nothing_else() -> None:
 
     report = sim.call(damage)
     assert (report.fired, report.purged) == (1, 1)
+
+
+def test_t1_a_retention_that_is_none_keeps_its_own_root_and_hinders_no_other() -> None:
+    """Rule T1: whoever may create a promise chooses its tags, and one sweep and one driver are for all."""
+    app = App("shop", retention=timedelta(hours=1))
+
+    @app.workflow
+    async def pay(ctx: Context) -> str:
+        return "paid"
+
+    sim = Simulation(app)
+    own = sim.start(pay, id="own")
+    for id, retention in (("a", "9" * 5000), ("b", "\u0661"), ("c", "-1")):
+        tags = {RETENTION: retention, TARGET: app.target, WORK: "x"}
+        param = sim.record("own").param
+        sim.call(lambda client, id=id, tags=tags, param=param: client.service.perform(
+            PromiseCreate(id, NEVER, param, tags)
+        ))  # fmt: skip
+    sim.advance(hours=2)
+    assert own.result() == "paid"
+    sim.call(lambda client: client.sweep())
+    assert sorted(sim.records()) == ["a", "b", "c"]
+    assert {sim.record(id).state for id in "abc"} == {State.RESOLVED}
 
 
 def test_i2_a_root_id_has_no_dot() -> None:

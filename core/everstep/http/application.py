@@ -233,6 +233,8 @@ class Application:
             raise Problem(501, "this platform holds no connection open; let messages be pushed to an http address")
         principal = caller(request)
         principal.check_group(group)
+        if self._auth is None and gate.from_elsewhere(request, self._origins):
+            raise Problem(403, "a page of another site may take no messages here")
         if hub.full:
             raise Problem(503, "as many workers are connected as may be", headers={"retry-after": "5"})
         return event_stream(letters(self.client, self._site.messages, hub, group, id, principal))

@@ -8,6 +8,10 @@ from typing import Any
 
 from starlette.requests import Request
 
+from everstep.context import check_tags
+from everstep.errors import InvalidArgument
+from everstep.registry import milliseconds
+
 from .problems import Problem, bad
 from .strict import loads
 
@@ -16,7 +20,7 @@ async def read(request: Request, limit: int) -> bytes:
     """The body. Raises Problem 413 as soon as it is known to exceed `limit` bytes."""
     too_large = Problem(413, f"the body exceeds {limit} bytes", field="body")
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise too_large
     data = bytearray()
     async for chunk in request.stream():
@@ -90,19 +94,20 @@ class Fields:
     def tags(self, name: str) -> dict[str, str] | None:
         if self.values.get(name) is None:
             return None
-        value = self.mapping(name)
-        for key, text in value.items():
-            if not isinstance(text, str):
-                raise bad(name, f"{name} must map strings to strings; {key!r} does not")
-        return value
+        try:
+            return dict(check_tags(self.mapping(name)))
+        except InvalidArgument as error:
+            raise bad(name, str(error)) from None
 
     def seconds(self, name: str) -> float | None:
         value = self.values.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-            raise bad(name, f"{name} must be a number of seconds from 0 on")
-        return value
+        try:
+            milliseconds(value, name)
+        except InvalidArgument as error:
+            raise bad(name, str(error)) from None
+        return float(value)
 
 
 def seconds_of(text: str, name: str) -> float:

@@ -75,8 +75,8 @@ class Debug:
         time = data.get("time", now) if isinstance(data, dict) else None
         if isinstance(time, bool) or not isinstance(time, int):
             raise bad("data.time", "data.time must be an integer")
-        if time > now:
-            raise bad("data.time", f"data.time may not lie in the future: the clock here says {now}")
+        if not 0 <= time <= now:
+            raise bad("data.time", f"data.time may lie neither before 0 nor in the future: the clock here says {now}")
         seen: set[str] = set()
         while due := [one for one in await client.store.due(time, _PAGE) if one.id not in seen]:
             for one in due:

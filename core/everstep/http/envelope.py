@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from everstep.protocol import VERSION
@@ -63,6 +63,8 @@ class Envelope:
             envelope = await self._read(request)
             principal = await self._check(request, _token(envelope))
             return _response(await self._perform(envelope, principal))
+        except ClientDisconnect:
+            raise
         except BadRequest as error:
             return refusal(envelope, Problem(400, str(error)))
         except Problem as error:

@@ -52,22 +52,31 @@ def parse(address: str) -> Address | None:
 
 
 class Connection:
-    """One worker's stream. `allowed` tells whether it may learn of an id."""
+    """One worker's stream.
 
-    def __init__(self, group: str, id: str, allowed: Callable[[str], bool]) -> None:
+    Args:
+        allowed: tells whether it may learn of an id.
+        emptied: called once all it had room for is taken, if there was more.
+    """
+
+    def __init__(self, group: str, id: str, allowed: Callable[[str], bool], emptied: Callable[[], None]) -> None:
         self.group = group
         self.id = id
         self.allowed = allowed
         self.taken = 0
         self.turn = 0
-        self._letters: deque[str] = deque()
+        self._emptied = emptied
+        self._overfull = False
+        self._letters: deque[tuple[str, Letter]] = deque()
         self._changed = asyncio.Event()
         self.closed = False
 
-    def put(self, text: str) -> bool:
+    def put(self, address: str, letter: Letter) -> bool:
+        """Give it a message for that address; False where it takes none."""
         if self.closed or len(self._letters) >= _BUFFER:
+            self._overfull = not self.closed
             return False
-        self._letters.append(text)
+        self._letters.append((address, letter))
         self.taken += 1
         self._changed.set()
         return True
@@ -79,7 +88,17 @@ class Connection:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
                     await self._changed.wait()
-        return self._letters.popleft() if self._letters else None
+        if not self._letters:
+            return None
+        _, letter = self._letters.popleft()
+        if self._overfull and not self._letters:
+            self._overfull = False
+            self._emptied()
+        return letter.text
+
+    def left(self) -> list[tuple[str, Letter]]:
+        """What nobody took from it, and the address that each was for."""
+        return list(self._letters)
 
     def close(self) -> None:
         self.closed = True
@@ -107,10 +126,12 @@ class Hub:
 
     @contextlib.contextmanager
     def connect(self, group: str, id: str, allowed: Callable[[str], bool]) -> Iterator[Connection]:
-        """A worker's connection while it lasts; what was kept for it is there at once. Raises Full."""
+        """A worker's connection while it lasts; what was kept for it is there at once, and what it leaves behind is for
+        others, or for its next one. Raises Full.
+        """
         if self.full:
             raise Full(f"there are {self._most} workers connected, and no room for more")
-        connection = Connection(group, id, allowed)
+        connection = Connection(group, id, allowed, lambda: self._unpark(group))
         connection.closed = self._stopped
         self._groups.setdefault(group, []).append(connection)
         self.connections += 1
@@ -124,6 +145,8 @@ class Hub:
             members.remove(connection)
             if not members:
                 del self._groups[group]
+            for address, letter in connection.left():
+                self.send(address, letter)
 
     def send(self, address: str, letter: Letter) -> None:
         """Give a message to who may have it, or keep it for a while. One for nobody's address is dropped."""
@@ -132,17 +155,18 @@ class Hub:
             return
         key = (address, letter.key)
         self._parked.pop(key, None)
-        if not self._give(parsed, letter):
+        if not self._give(address, parsed, letter):
             self._parked[key] = (asyncio.get_running_loop().time() + _PATIENCE, parsed, letter)
             while len(self._parked) > _PARKED:
                 self._parked.popitem(last=False)
 
-    def reaches(self, address: str) -> bool:
-        """Whether somebody is connected to whom a message there may be given."""
+    def reaches(self, address: str, prefix: str) -> bool:
+        """Whether somebody is connected to whom messages there, about any id with this prefix, may be given."""
         to = parse(address)
         if to is None:
             return False
-        return any(to.cast == "any" or one.id == to.id for one in self._groups.get(to.group, ()))
+        members = [one for one in self._groups.get(to.group, ()) if one.allowed(prefix)]
+        return any(to.cast == "any" or one.id == to.id for one in members)
 
     def stop(self) -> None:
         """Let every connection end."""
@@ -151,13 +175,13 @@ class Hub:
             for connection in members:
                 connection.close()
 
-    def _give(self, to: Address, letter: Letter) -> bool:
+    def _give(self, address: str, to: Address, letter: Letter) -> bool:
         members = [one for one in self._groups.get(to.group, ()) if one.allowed(letter.about)]
         # Of two connections of the same name the older one belongs to a worker that is gone.
         preferred = [one for one in reversed(members) if one.id == to.id]
         others = [] if to.cast == "uni" else sorted(members, key=lambda one: one.turn)
         for one in [*preferred, *others]:
-            if one.put(letter.text):
+            if one.put(address, letter):
                 self._turn += 1
                 one.turn = self._turn
                 return True
@@ -166,5 +190,5 @@ class Hub:
     def _unpark(self, group: str) -> None:
         now = asyncio.get_running_loop().time()
         for key, (until, to, letter) in list(self._parked.items()):
-            if until <= now or (to.group == group and self._give(to, letter)):
+            if until <= now or (to.group == group and self._give(key[0], to, letter)):
                 del self._parked[key]

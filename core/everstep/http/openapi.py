@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _STATES = ["pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout"]
+_WANTED = [*_STATES, "halted"]
 _TEXT = {"type": "string"}
 _TAGS = {"type": "object", "additionalProperties": _TEXT}
 _SECONDS = {"type": "number", "minimum": 0, "description": "seconds"}
@@ -73,7 +74,7 @@ def describe(root: str = "") -> dict[str, Any]:
                     "Search",
                     {"200": _json(_ref("Page")), **_problems(400)},
                     parameters=[
-                        _query("state", {"enum": _STATES}),
+                        _query("state", {"enum": _WANTED}),
                         _query("tag", {"type": "array", "items": _TEXT}, "name=value; all must match"),
                         _query("prefix", _TEXT, "of the id"),
                         _query("roots", {"type": "boolean", "default": True}, "only the tops of trees"),
@@ -94,7 +95,7 @@ def describe(root: str = "") -> dict[str, Any]:
             },
             "/promises/{id}/tree": {
                 "parameters": [_path("id")],
-                "get": _operation("What a run created", {"200": _json(_ref("Tree")), **_problems(404)}),
+                "get": _operation("What a run created", {"200": _json(_ref("Tree")), **_problems(400, 404)}),
             },
             "/promises/{id}/resolve": _settle("Give it a value", {"value": {}}),
             "/promises/{id}/reject": _settle(
@@ -105,10 +106,12 @@ def describe(root: str = "") -> dict[str, Any]:
             "/promises/{id}/continue": _settle("Let a halted run go on", None),
             "/approve/{token}": {
                 "parameters": [_path("token")],
-                "get": _operation("Ask a person; changes nothing", _html(200, 403, 404, 410), open_=True),
+                "get": _operation(
+                    "Ask a person; changes nothing", {**_problems(), **_html(200, 403, 404, 410)}, open_=True
+                ),
                 "post": _operation(
                     "The person's answer",
-                    _html(200, 400, 403, 404, 409, 410),
+                    {**_problems(413, 415), **_html(200, 400, 403, 404, 409, 410)},
                     body=_object({"choice": _TEXT}),
                     media="application/x-www-form-urlencoded",
                     open_=True,
@@ -127,7 +130,7 @@ def describe(root: str = "") -> dict[str, Any]:
             },
             "/schedules/{id}": {
                 "parameters": [_path("id")],
-                "delete": _operation("Remove it", {"204": {"description": "removed"}, **_problems(404)}),
+                "delete": _operation("Remove it", {"204": {"description": "removed"}, **_problems(400, 404)}),
             },
             "/events": {
                 "get": _operation(
@@ -135,7 +138,7 @@ def describe(root: str = "") -> dict[str, Any]:
                     {"200": {"description": "a stream", "content": {"text/event-stream": {}}}, **_problems(400)},
                     parameters=[
                         _query("run", _TEXT, "whose tree to send"),
-                        _query("state", {"enum": _STATES}),
+                        _query("state", {"enum": _WANTED}),
                         _query("prefix", _TEXT),
                         _query("limit", {"type": "integer"}),
                     ],
@@ -224,7 +227,7 @@ def _html(*statuses: int) -> dict[str, Any]:
 
 def _problems(*statuses: int) -> dict[str, Any]:
     content = {"application/problem+json": {"schema": _ref("Problem")}}
-    return {str(one): {"description": "a problem", "content": content} for one in (*statuses, 401, 403, 429, 503)}
+    return {str(one): {"description": "a problem", "content": content} for one in (*statuses, 401, 403, 429, 503, 507)}
 
 
 def _envelopes(*statuses: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ async def letters(
 ) -> AsyncIterator[bytes]:
     """The events of one worker's stream."""
     yield b": connected\n\n"
-    await _offer_again(client, messages, hub, group, id)
+    await _offer_again(client, messages, hub, group, id, principal.within)
     try:
         with hub.connect(group, id, principal.may_see) as connection:
             while True:
@@ -44,13 +44,13 @@ async def letters(
         return
 
 
-async def _offer_again(client: Client, messages: Messenger, hub: Hub, group: str, id: str) -> None:
-    """Put what was offered in vain where the worker that comes now will find it."""
+async def _offer_again(client: Client, messages: Messenger, hub: Hub, group: str, id: str, prefix: str) -> None:
+    """Put what was offered in vain where the worker that comes now, for ids with this prefix, will find it."""
     now = client.clock.now()
     for address in (f"poll://any@{group}", f"poll://any@{group}/{id}", f"poll://uni@{group}/{id}"):
-        if hub.reaches(address):
+        if hub.reaches(address, prefix):
             continue
-        query = Query(state=State.PENDING.value, tags={TARGET: address}, limit=_MOST)
+        query = Query(state=State.PENDING.value, tags={TARGET: address}, prefix=prefix, limit=_MOST)
         with contextlib.suppress(PlatformError):  # it is offered again without that
             for row in (await client.store.find(query)).rows:
                 record = from_row(row)

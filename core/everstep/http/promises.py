@@ -43,7 +43,7 @@ class Promises:
             prefix=within(caller(request), query.text("prefix") or ""),
             roots=query.flag("roots", True),
             limit=query.limit(100),
-            cursor=query.text("cursor"),
+            cursor=query.text("cursor") or None,
         )
         shape = brief if query.flag("brief", False) else _full
         body: dict[str, Any] = {"promises": [shape(view) for view in views], "cursor": cursor}

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from starlette.requests import Request
 
+from everstep.ids import MAX_BYTES
+
 from .body import whole_of
 from .problems import bad
 
@@ -23,7 +25,11 @@ class Query:
                 raise bad(name, f"there is no parameter {name!r} here; known: {', '.join(known)}")
 
     def text(self, name: str) -> str | None:
-        return self._params.get(name)
+        """An id, the beginning of one, or something shorter; None where it is absent."""
+        value = self._params.get(name)
+        if value is not None and (len(value.encode()) > MAX_BYTES or "\0" in value):
+            raise bad(name, f"{name} is no part of an id: at most {MAX_BYTES} bytes, none of them 0")
+        return value
 
     def state(self) -> str | None:
         state = self._params.get("state") or None

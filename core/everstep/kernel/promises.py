@@ -7,6 +7,8 @@ its deadline answers as settled, whatever the store still says.
 from __future__ import annotations
 
 from everstep.clock import NEVER
+from everstep.errors import InvalidId
+from everstep.ids import check_any
 from everstep.promise import (
     BRANCH,
     DELAY,
@@ -65,8 +67,14 @@ def bad_create(id: str, tags: Tags) -> str | None:
     if id.startswith(SCHEDULE_PREFIX):
         return f"an id may not begin with {SCHEDULE_PREFIX!r}"
     delay = tags.get(DELAY)
-    if delay is not None and not (delay.isascii() and delay.isdecimal()):
+    if delay is not None and not (delay.isascii() and delay.isdecimal() and len(delay) <= 16):
         return f"{DELAY} must be an instant in milliseconds"
+    try:
+        for name in (BRANCH, PARENT):
+            if tags.get(name):
+                check_any(tags[name], name)  # stores are asked for it
+    except InvalidId as error:
+        return str(error)
     return None
 
 
@@ -92,7 +100,7 @@ def born(request: PromiseCreate, now: int, parent: object = None) -> Record:
         timeout_at = min(timeout_at, parent.timeout_at)
     targeted = has_task(tags)
     kind = Kind.ROOT if WORK in tags else Kind.FOREIGN
-    branch = tags.get(BRANCH, request.id if targeted else "")
+    branch = tags.get(BRANCH) or (request.id if targeted else "")
     if timeout_at > now:
         task = None
         if targeted:
