@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from everstep.driver import Retry
-from everstep.errors import InvalidArgument
+from everstep.errors import InvalidArgument, PlatformError
 from everstep.hosting import wake_from_json
 from everstep.registry import App
 
@@ -44,7 +44,12 @@ class DeadLetters(Function):
                 "not be started; see its log"
             )
             log.error("halting %s: %s", wake.id, reason)
-            answer = await host.exhausted(wake, reason, key_of(item.event))
+            try:
+                answer = await host.exhausted(wake, reason, key_of(item.event))
+            except PlatformError as error:
+                log.warning("comes again: %s", error)
+                failed.append({"itemIdentifier": item.failure})
+                continue
             if isinstance(answer, Retry):
                 failed.append({"itemIdentifier": item.failure})
         return {"batchItemFailures": failed}

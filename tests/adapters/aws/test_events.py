@@ -18,9 +18,10 @@ from everstep.client import Client
 from everstep.errors import StoreUnavailable, UnknownFunction
 from everstep.events import Event
 from everstep.hosting import wake_to_json
-from everstep.ports import Commit, Refused, Wake
+from everstep.ports import Commit, Put, Refused, Wake
 from everstep.promise import TaskState
 from everstep.stores.memory import MemoryStore
+from everstep.testing.conformance.rows import row
 from everstep.tokens import sign
 from everstep_aws import MalformedEvent, UnknownEvent, durable, handler
 from everstep_aws.deadletters import DeadLetters
@@ -404,6 +405,24 @@ def test_a_dead_letter_halts_its_run_in_sight_and_continue_sets_it_going_again()
         return False
 
     asyncio.run(scenario())
+
+
+def test_a_dead_letter_that_cannot_be_told_keeps_no_other_from_being_halted(caplog: pytest.LogCaptureFixture) -> None:
+    shop = Shop()
+
+    async def scenario() -> None:
+        await shop.client.start("order", "o", id="o")
+        damaged = row("c", task='{"s":"acq')
+        assert await shop.store.commit(Commit("c", (Put(damaged, 0),))) is None
+        records = [Message(id, wake_to_json(Wake(id)), {}, 0).record(QUEUE_ARN) for id in "co"]
+        dead = DeadLetters(Client(shop.store, shop.client.waker, clock=shop.cloud.clock))
+        assert await dead.answer({"Records": records}, LambdaContext()) == {
+            "batchItemFailures": [{"itemIdentifier": "c"}]
+        }
+        assert (await shop.client.get("o")).task == TaskState.HALTED.value
+
+    asyncio.run(scenario())
+    assert "c: its row cannot be read" in caplog.text
 
 
 # Direct invocations, the sweep, `durable`.
