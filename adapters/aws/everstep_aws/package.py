@@ -65,7 +65,8 @@ def _listed(requirements: Path | None) -> list[str]:
     if requirements is None or not requirements.is_file():
         return []
     lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
-    return [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in lines if line]
+    asked = [line.partition(";") for line in lines if line]
+    return [re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0] for text, _, marker in asked if _holds(marker)]
 
 
 def _closure(wanted: Iterable[str]) -> list[str]:
@@ -74,7 +75,7 @@ def _closure(wanted: Iterable[str]) -> list[str]:
     left = list(wanted)
     while left:
         name = _normal(left.pop(0))
-        if name in found or name in PRESENT:
+        if name in found or name in PRESENT or name == "everstep":
             continue
         try:
             distribution = metadata.distribution(name)

@@ -25,7 +25,7 @@ from everstep.promise import TaskState
 from everstep_aws import S3Blobs, handler
 from everstep_aws.calls import make_client
 from everstep_aws.deadletters import DeadLetters
-from everstep_aws.package import CannotPackage, package
+from everstep_aws.package import CannotPackage, main, package
 from everstep_aws.store import DynamoStore
 from everstep_aws.tables import table_definition
 from tests.components import requires_component
@@ -324,6 +324,24 @@ def test_a_package_that_is_not_there_or_compiled_is_refused_by_name(tmp_path: Pa
         package(tmp_path / "a", extra=["nowhere_to_be.found"])
     with pytest.raises(CannotPackage, match=r"cryptography has compiled files|cffi has compiled files"):
         package(tmp_path / "b", extra=["cryptography"])
+
+
+def test_a_file_of_requirements_may_say_what_a_user_would_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Everstep itself among them, which is in the package as far as a function needs it; and what another Python needs."""
+    site = tmp_path / "site"
+    (site / "everstep-9.dist-info").mkdir(parents=True)
+    (site / "everstep-9.dist-info" / "METADATA").write_text("Name: everstep\nVersion: 9\n")
+    (site / "everstep-9.dist-info" / "RECORD").write_text("everstep/testing/everything.py,,\n")
+    (site / "everstep" / "testing").mkdir(parents=True)
+    (site / "everstep" / "testing" / "everything.py").write_text("")
+    monkeypatch.syspath_prepend(str(site))
+    asked = tmp_path / "requirements.txt"
+    asked.write_text('everstep[aws]>=0.1.0  # us\nnowhere; python_version < "3.8"\ncronsim >= 2.6\n')
+    assert main([str(tmp_path / "build"), "--requirements", str(asked)]) == 0, capsys.readouterr().err
+    assert (tmp_path / "build" / "everstep" / "client.py").is_file()
+    assert not (tmp_path / "build" / "everstep" / "testing").exists()
 
 
 def command(folder: Path, *words: str | Path) -> str:
