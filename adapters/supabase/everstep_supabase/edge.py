@@ -58,8 +58,12 @@ class Edge:
     def __init__(self, app: App, url: str, key: str, secret: str, fetch: Fetch) -> None:
         self._function = handler(app, FetchStore(url, key, fetch), secret=secret, auth=lambda request: False)
 
-    async def __call__(self, what: str, secret: str, body: bytes) -> str:
-        """Answer a request for `wake`, `webhook` or `sweep`: the JSON `[status, content type, body]`."""
+    async def __call__(self, what: str, secret: str, read: Callable[[], Awaitable[bytes]]) -> str:
+        """Answer a request for `wake`, `webhook` or `sweep`: the JSON `[status, content type, body]`.
+
+        Args:
+            read: the request's body, which stays where it is until the secret has been checked.
+        """
         scope = {
             "type": "http",
             "method": "POST",
@@ -69,7 +73,7 @@ class Edge:
         said: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body}
+            return {"type": "http.request", "body": await read()}
 
         async def send(message: dict[str, Any]) -> None:
             said.append(message)

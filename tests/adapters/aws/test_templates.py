@@ -329,7 +329,7 @@ def test_a_package_that_is_not_there_or_compiled_is_refused_by_name(tmp_path: Pa
 def test_a_file_of_requirements_may_say_what_a_user_would_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Everstep itself among them, which is in the package as far as a function needs it; and what another Python needs."""
+    """Everstep itself, of which a function has what it needs, and what another Python needs."""
     site = tmp_path / "site"
     (site / "everstep-9.dist-info").mkdir(parents=True)
     (site / "everstep-9.dist-info" / "METADATA").write_text("Name: everstep\nVersion: 9\n")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +16,12 @@ import httpx
 import psycopg
 import pytest
 
-from everstep import Client
+from everstep import App, Client
 from everstep.cli.new import create
 from everstep.errors import OutcomeUnknown, StoreUnavailable
 from everstep.ports import Put
 from everstep.testing.conformance.rows import commit, row
-from everstep_supabase.edge import FetchStore
+from everstep_supabase.edge import Edge, FetchStore
 from tests.adapters.supabase.standins import SECRET, Background, PostgREST, token
 from tests.adapters.supabase.test_loop import free_port, wait_for_port
 from tests.components import requires_component
@@ -97,6 +98,28 @@ def test_the_countdown_runs_inside_deno(project: str, function: Running) -> None
         asyncio.run(scenario())
     said = Counter(function.log.read_text().splitlines())
     assert [said[line] for line in ("5", "4", "3", "2", "1", "Done")] == [1] * 6
+
+
+def test_nothing_is_read_of_a_caller_who_does_not_know_the_secret() -> None:
+    read: list[str] = []
+
+    async def fetch(url: str, headers: str, body: str) -> str:
+        raise AssertionError("nothing is asked for")
+
+    def body(name: str) -> Callable[[], Awaitable[bytes]]:
+        async def said() -> bytes:
+            read.append(name)
+            return b"nothing"
+
+        return said
+
+    async def scenario() -> None:
+        edge = Edge(App("edge"), "https://project.example", "key", SECRET, fetch)
+        assert json.loads(await edge("wake", SECRET[:-1], body("a stranger's")))[0] == 401
+        assert json.loads(await edge("wake", SECRET, body("ours")))[0] == 400
+
+    asyncio.run(scenario())
+    assert read == ["ours"]
 
 
 def test_a_fetch_that_fails_leaves_a_write_open() -> None:

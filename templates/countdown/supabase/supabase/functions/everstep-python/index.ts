@@ -30,8 +30,10 @@ def start(*given):
     from everstep_supabase.edge import Edge
     edge = Edge(app, *given)
 
-    async def serve(what, secret, body):
-        return await edge(what, secret, body.to_bytes())
+    async def serve(what, secret, read):
+        async def body():
+            return (await read()).to_bytes()
+        return await edge(what, secret, body)
     return serve
 
 start`);
@@ -44,9 +46,9 @@ async function answer(request: Request): Promise<Response> {
   const what = new URL(request.url).pathname.split("/").pop() ?? "";
   if (!["wake", "webhook", "sweep"].includes(what)) return new Response(null, { status: 404 });
   if (request.method !== "POST") return new Response(null, { status: 405, headers: { allow: "POST" } });
-  const body = new Uint8Array(await request.arrayBuffer());
+  const read = async () => new Uint8Array(await request.arrayBuffer()); // once the secret holds
   try {
-    const [status, type, text] = JSON.parse(await serve(what, request.headers.get("x-everstep-secret") ?? "", body));
+    const [status, type, text] = JSON.parse(await serve(what, request.headers.get("x-everstep-secret") ?? "", read));
     return new Response(text, { status, headers: { "content-type": type } });
   } catch (error) {
     console.error(String(error));
