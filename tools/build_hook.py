@@ -8,13 +8,12 @@ far as it goes.
 
 from __future__ import annotations
 
-import ast
-import io
 import os
 import shutil
 import tempfile
-import tokenize
 import zipfile
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -33,33 +32,19 @@ PRIVATE = (
 )  # fmt: skip
 """Modules of the core that are no way to a public name."""
 
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+SHRINK = "adapters/cloudflare/everstep_cloudflare/shrink.py"
 
 
-def bare(source: str) -> str:
-    """A module without comments and docstrings, every statement on its line."""
-    lines = [line.encode() for line in source.splitlines()]
-    cuts: list[tuple[int, int, int, int, bytes]] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, _DOCUMENTED):
-            for said in node.body:
-                if (
-                    isinstance(said, ast.Expr)
-                    and isinstance(said.value, ast.Constant)
-                    and type(said.value.value) is str
-                ):
-                    assert said.end_lineno is not None
-                    assert said.end_col_offset is not None
-                    stands_in = b"..." if len(node.body) == 1 and not isinstance(node, ast.Module) else b""
-                    cuts.append((said.lineno, said.col_offset, said.end_lineno, said.end_col_offset, stands_in))
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            cuts.append((row, len(token.line[:column].encode()), row, len(token.line.encode().rstrip()), b""))
-    for row, column, end_row, end_column, stands_in in sorted(cuts, reverse=True):
-        lines[row - 1] = lines[row - 1][:column] + stands_in + lines[end_row - 1][end_column:]
-        lines[row:end_row] = [b""] * (end_row - row)
-    return "".join(f"{line.decode().rstrip()}\n" for line in lines)
+def without_words(root: Path) -> Callable[[str], str]:
+    """What takes docstrings and comments from a source, every statement on its line: a Worker's files are made by it,
+    too. It is taken from the tree, for nothing of ours is installed where a wheel is built."""
+    spec = spec_from_file_location("shrink", root / SHRINK)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    bare: Callable[[str], str] = module.without_words
+    return bare
 
 
 def private_modules(root: Path) -> list[Path]:
@@ -83,6 +68,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return
         self._folder = tempfile.TemporaryDirectory()
         root = Path(self.root)
+        bare = without_words(root)
         for number, path in enumerate(private_modules(root)):
             made = Path(self._folder.name) / f"{number}.py"
             made.write_text(bare(path.read_text(encoding="utf-8")), encoding="utf-8")
