@@ -17,7 +17,7 @@ import json.encoder
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .errors import DecodeError, NotSerializable, PayloadTooLarge
+from .errors import DecodeError, NotSerializable, PayloadTooLarge, PlatformError
 from .nesting import DEEPEST, NestedTooDeeply, check_nesting
 from .plain import plain
 from .promise import NO_TAGS, Payload, make
@@ -138,7 +138,7 @@ class Codec:
         key, _, data = note.removeprefix(_SEALED).partition(" ")
         try:
             return self._decrypt(key, data)
-        except DecodeError as error:
+        except (DecodeError, PlatformError) as error:
             return f"(encrypted: {error})"
 
     def decode(self, payload: Payload) -> Any:
@@ -146,6 +146,7 @@ class Codec:
 
         Raises:
             DecodeError: the key is unknown or wrong, the text is damaged, or it is elsewhere (`internalize` first).
+            PlatformError: of the encryptor, whose key service is in trouble.
         """
         data, headers = payload
         if headers:
@@ -164,6 +165,8 @@ class Codec:
 
         try:
             return self.encryptor.decrypt(key, a2b_base64(data or "", strict_mode=True)).decode()
+        except PlatformError:
+            raise  # the key service says that it is in trouble, as a store may be: the run comes again, unharmed
         except Exception as error:
             # Whatever a key service or a cipher raises: the value is not readable now, and nobody's fault but ours.
             raise DecodeError(f"the value cannot be decrypted under the key {key!r}: {type(error).__name__}") from error

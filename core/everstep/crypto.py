@@ -29,7 +29,8 @@ class Encryptor(Protocol):
         ...
 
     def decrypt(self, key_id: str, data: bytes) -> bytes:
-        """Return what was encrypted under that key id; raise anything at all where that is not possible."""
+        """Return what was encrypted under that key id; raise PlatformError where that is not possible now, and anything
+        else where it is not."""
         ...
 
 

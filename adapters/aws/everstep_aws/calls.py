@@ -37,6 +37,8 @@ _NOT_DONE = {
     "TransactionInProgressException",
     "ReplicatedWriteConflictException",
     "SlowDown",
+    "KmsThrottled",
+    "KMS.ThrottlingException",
 }
 _EXPIRED = {"ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidSignatureException"}
 _TRANSIENT_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
@@ -51,18 +53,21 @@ class Answer(NamedTuple):
     unsure: bool
 
 
-def make_client(service: str, *, region: str | None = None, endpoint: str | None = None, pool: int = 24) -> BaseClient:
-    """A client of one service, without its own retries. botocore alone: boto3 would add resources nobody here uses.
+def make_client(
+    service: str, *, region: str | None = None, endpoint: str | None = None, pool: int = 24, attempts: int = 1
+) -> BaseClient:
+    """A client of one service. botocore alone: boto3 would add resources nobody here uses.
 
     Args:
         region, endpoint: where; by default what the environment and the configuration files say.
         pool: connections that may be open at a time.
+        attempts: how often the client itself tries what changes nothing.
     """
     import botocore.session
     from botocore.config import Config
 
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": 1},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=3,
         read_timeout=20,
         max_pool_connections=pool,
@@ -143,7 +148,7 @@ class Caller:
                 code = _code(error)
                 if code in expected and not _transient(error, code):
                     return Answer(error.response, code, unsure)
-                if not self._again(error, code):
+                if not passes(error):
                     raise self._final(error, code, unsure) from error
                 unsure = unsure or (writes and code not in _NOT_DONE and code not in expected)
                 last = error
@@ -170,10 +175,6 @@ class Caller:
         answer: Mapping[str, Any] = await asyncio.get_running_loop().run_in_executor(self._pool, call)
         return answer
 
-    def _again(self, error: Any, code: str) -> bool:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code in _NOT_DONE or _transient(error, code) or status >= 500
-
     def _final(self, error: Exception, code: str, unsure: bool) -> PlatformError:
         if unsure:
             return self._unknown(f"{self.what}: {error}, after an attempt whose answer was lost")
@@ -191,6 +192,16 @@ class Caller:
         if pool is not None:
             pool.shutdown(wait=False)
         self._client = None
+
+
+def passes(error: Exception) -> bool:
+    """Whether an error of botocore's is of a trouble that may be over when the same is asked again."""
+    from botocore.exceptions import ClientError
+
+    if not isinstance(error, ClientError):
+        return _lost(error)
+    code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return code in _NOT_DONE or _transient(error, code) or status >= 500
 
 
 def _code(error: Any) -> str:

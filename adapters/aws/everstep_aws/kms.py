@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from everstep.crypto import AesGcm
-from everstep.errors import DecodeError, InvalidArgument
+from everstep.errors import DecodeError, InvalidArgument, StoreUnavailable
 
-from .calls import make_client
+from .calls import make_client, passes
 
 _CONTEXT = {"everstep": "data-key"}
 
@@ -55,11 +55,12 @@ class KmsEncryptor:
         return AesGcm({first: self._key(first)}, first).digest_key
 
     def encrypt(self, data: bytes) -> tuple[str, bytes]:
-        """Under the current key. Raises what KMS does where the key cannot be unwrapped."""
+        """Under the current key. Raises StoreUnavailable and DecodeError as `decrypt`."""
         return self._cipher(self.current).encrypt(data)
 
     def decrypt(self, key_id: str, data: bytes) -> bytes:
-        """Raises DecodeError: the key is unknown or wrong, KMS refuses it, or the data is damaged."""
+        """Raises DecodeError: the key is unknown or wrong, KMS refuses it, or the data is damaged; StoreUnavailable:
+        KMS is in trouble that passes."""
         if key_id not in self._wrapped:
             raise DecodeError(f"no key {key_id!r} among {list(self._wrapped)}")
         return self._cipher(key_id).decrypt(key_id, data)
@@ -76,10 +77,12 @@ class KmsEncryptor:
             from botocore.exceptions import BotoCoreError, ClientError
 
             if self._client is None:
-                self._client = make_client("kms")
+                self._client = make_client("kms", attempts=3)
             try:
                 answer = self._client.decrypt(CiphertextBlob=self._wrapped[name], EncryptionContext=_CONTEXT)
             except (BotoCoreError, ClientError) as error:
+                if passes(error):
+                    raise StoreUnavailable(f"KMS does not unwrap the key {name!r} now: {error}") from error
                 raise DecodeError(f"KMS does not unwrap the key {name!r}: {error}") from error
             key = self._keys[name] = answer["Plaintext"]
         return key

@@ -13,7 +13,7 @@ from moto import mock_aws
 from everstep import App, Context, DecodeError, InvalidArgument
 from everstep.client import Client
 from everstep.codec import Codec
-from everstep.errors import StoreError
+from everstep.errors import StoreError, StoreUnavailable
 from everstep.stores.memory import MemoryStore
 from everstep.testing import Simulation
 from everstep_aws import KmsEncryptor, S3Blobs, handler, new_data_key, open_store
@@ -148,6 +148,26 @@ def test_a_key_that_kms_does_not_unwrap_loses_nothing() -> None:
     with pytest.raises(DecodeError, match="does not unwrap"):
         away.decrypt(*sealed)
     assert away.decrypt(*sealed) == b"secret"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "ThrottlingException"), (500, "KMSInternalException"), (503, "DependencyTimeoutException")],
+)
+def test_kms_in_trouble_is_no_wrong_key(status: int, code: str) -> None:
+    """What cannot be read costs a run one of its lives; what passes does not, and the message comes again."""
+    kms, key = keys()
+    wrapped = {"k": new_data_key(key, client=kms)}
+    codec = Codec(encryptor=KmsEncryptor(wrapped, "k", client=kms))
+    sealed = codec.encode("secret")
+    away = Codec(encryptor=KmsEncryptor(wrapped, "k", client=kms))
+    trouble = [answer("", status, {"__type": code, "message": "no"}) for _ in range(2)]
+    kms.meta.events.register_first("before-send", lambda **_: trouble.pop() if trouble else None)
+    with pytest.raises(StoreUnavailable, match=code):
+        away.decode(sealed)
+    with pytest.raises(StoreUnavailable, match=code):
+        away.encode("more")
+    assert away.decode(sealed) == "secret"
 
 
 def test_what_is_no_wrapped_key_is_refused() -> None:
