@@ -16,7 +16,6 @@ from .errors import AlreadySettled, InvalidArgument, InvalidId, NotFound
 from .events import Event, dispatch
 from .ids import check_any
 from .nesting import loads
-from .peers import Peers
 from .ports import Wake, Waker
 from .promise import State, TaskState, project
 from .rows import from_row
@@ -25,6 +24,7 @@ from .service import Deliver
 if TYPE_CHECKING:
     from .client import Client
     from .http.application import Application
+    from .peers import Peers
     from .registry import App
     from .views import SweepReport
 
@@ -97,7 +97,7 @@ class Host:
             tell=tell,
             tells_steps=tells_steps,
             dead=dead,
-            peers=Peers(peers or {}),
+            peers=_peers(client, peers or {}),
         )
 
     async def deliver(
@@ -189,6 +189,15 @@ class Host:
 def _time_left() -> int:
     remaining = _remaining.get()
     return remaining() if remaining is not None else _FAR
+
+
+def _peers(client: Client, wakers: Mapping[str, Waker]) -> Peers | None:
+    """Nothing is handed on where every App finds what is due for it."""
+    if client.waker.by_row:
+        return None
+    from .peers import Peers
+
+    return Peers(wakers)
 
 
 def wake_to_json(wake: Wake) -> str:

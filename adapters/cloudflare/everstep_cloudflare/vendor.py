@@ -36,6 +36,7 @@ UNUSABLE = {
     "everstep.http.poll": "no connection outlives a Worker's request",
     "everstep.http.limits": "a Worker counts nothing from one request to the next",
     "everstep.local": "a Worker's runtime is its objects",
+    "everstep.peers": "each App finds what is due for it",
     "everstep.resuming": "it is for stores that resume by themselves",
     "everstep.stores": "a Worker's store is its objects",
     "everstep.sync": "a Worker has no thread",

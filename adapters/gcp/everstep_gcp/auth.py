@@ -91,7 +91,7 @@ class Verifier:
             claims: Mapping[str, Any] = jwt.decode(
                 token, certs=certificates, audience=self._audiences, clock_skew_in_seconds=_SKEW
             )
-        except (ValueError, exceptions.GoogleAuthError) as error:
+        except (ValueError, TypeError, RecursionError, exceptions.GoogleAuthError) as error:
             raise Unauthorized(_reason(str(error))) from error
         return claims
 

@@ -109,7 +109,7 @@ class Bearer:
                     return self._decode(token, key)
                 except jwt.InvalidSignatureError:
                     continue
-        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
             log.info("a token was refused: %s", error)
         return None
 
