@@ -96,7 +96,7 @@ def use(extra: str) -> None:
             codec: Any = Codec(encryptor=AesGcm({"k": bytes(32)}, current="k"))
             assert codec.decode(codec.encode({"a": 1})) == {"a": 1}
         case "dev":
-            from everstep.cli.main import run
+            from everstep.cli.commands import run
 
             assert run(["--help"]) == 0
         case _:

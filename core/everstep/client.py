@@ -455,7 +455,7 @@ class Client:
             raise InvalidArgument(f"schedule {id!r}: {reply.error or f'refused (status {reply.status})'}")
         if (stood.cron, stood.promise_param, dict(stood.promise_tags)) != (wanted, work.param, dict(probe.tags)):
             raise Conflict(f"schedule {id!r} already exists and differs; remove it first")
-        return schedule_view(stood)
+        return await schedule_view(stood, self.codec)
 
     async def unschedule(self, id: str) -> None:
         """Remove a schedule; runs it started go on. Raises NotFound."""
@@ -470,7 +470,7 @@ class Client:
         cursor: str | None = None
         while True:
             reply = await self.service.perform(ScheduleSearch(limit=100, cursor=cursor))
-            found += [schedule_view(schedule) for schedule in reply.schedules]
+            found += [await schedule_view(schedule, self.codec) for schedule in reply.schedules]
             cursor = reply.cursor
             if cursor is None:
                 return found

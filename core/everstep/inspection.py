@@ -228,14 +228,19 @@ async def search(
             return found, cursor
 
 
-def schedule_view(schedule: Schedule) -> dict[str, Any]:
-    """A schedule as JSON."""
+async def schedule_view(schedule: Schedule, codec: Codec) -> dict[str, Any]:
+    """A schedule as JSON; the workflow's name is empty where it cannot be read here, or is none of ours."""
+    try:
+        call = decode_call(codec.decode(await codec.internalize(schedule.promise_param)))
+    except DecodeError:
+        call = None
     zone, cron = "UTC", schedule.cron
     if cron.startswith(("CRON_TZ=", "TZ=")):
         head, _, cron = cron.partition(" ")
         zone = head.partition("=")[2]
     return {
         "id": schedule.id,
+        "workflow": "" if call is None else call.name,
         "cron": cron,
         "timezone": zone,
         "next_run_at": schedule.next_run_at,

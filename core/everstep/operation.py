@@ -117,6 +117,9 @@ class DurableFuture(asyncio.Future[T]):
     def __hash__(self) -> int:
         return int(self.key.rpartition(".")[2])  # a str hashes differently in every process (rule P4)
 
+    def __bool__(self) -> bool:
+        raise TypeError(f"{self.key} is a future, which is neither true nor false; await it for its value")
+
     def __await__(self) -> Generator[Any, None, T]:
         body = self.body
         if body.next_key == self.key:

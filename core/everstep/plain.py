@@ -368,6 +368,8 @@ def _find(kind: type) -> _Handler:
     reason = f"{type_name(kind)} cannot be stored"
     if hasattr(kind, "__await__"):
         reason += "; await it for its value"
+    else:
+        reason += "; what JSON knows can, and dataclasses, enums, dates and pydantic models"
 
     def refuse(value: Any, depth: int) -> Any:
         raise Refused(reason)

@@ -38,7 +38,7 @@ def milliseconds(value: Seconds, what: str) -> int:
 
 
 class Workflow(Generic[P, T]):
-    """A registered workflow: what `@app.workflow` returns. Calling it calls the function underneath."""
+    """A registered workflow: what `@app.workflow` returns. Calling it with a Context calls the function underneath."""
 
     def __init__(
         self,
@@ -63,6 +63,11 @@ class Workflow(Generic[P, T]):
     def __call__(
         self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T] | Generator[Any, Any, T]:
+        if type(ctx).__module__ == "builtins":
+            raise TypeError(
+                f"{self.name} is a workflow and begins with a Context, not {type(ctx).__name__}: "
+                f"start it with client.start({self.name}, ...), or in a workflow with ctx.run({self.name}, ...)"
+            )
         result: Any = self.fn(ctx, *args, **kwargs)
         return result  # type: ignore[no-any-return]
 
@@ -359,7 +364,7 @@ class App:
             if isinstance(fn, Workflow):
                 return self._infos.setdefault(fn, FunctionInfo(fn.fn, fn.name, fn.retry, fn))
             if not callable(fn):
-                raise InvalidArgument(f"ctx.run takes a function, not {type(fn).__name__}")
+                raise InvalidArgument(_not_a_function(fn))
             info = FunctionInfo(fn, _name_of(fn), self.retry)
             if "<" not in getattr(fn, "__qualname__", "<"):  # one of a function's locals is another one at every call
                 self._infos[fn] = info
@@ -412,6 +417,14 @@ class App:
 
 
 OnConflict = Literal["raise", "attach"]
+
+
+def _not_a_function(value: Any) -> str:
+    if inspect.iscoroutine(value):
+        value.close()  # it was called too early, and shall not complain a second time
+        name = value.__name__
+        return f"ctx.run takes a function and its arguments, not a coroutine: ctx.run({name}, ...), not {name}(...)"
+    return f"ctx.run takes a function and its arguments, not {type(value).__name__}"
 
 
 def _name_of(fn: Any) -> str:

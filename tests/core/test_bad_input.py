@@ -386,6 +386,31 @@ def test_a_future_that_was_not_awaited_is_named_with_what_to_do() -> None:
             handle.result()
 
 
+@BOTH
+def test_a_future_stands_for_no_truth(mode: Any) -> None:
+    """`if approval:` would pay whatever was answered."""
+
+    async def body(ctx: Context) -> str:
+        approval = ctx.promise()
+        return "paid" if approval else "declined"
+
+    _, handle = outcome(body, mode)
+    with pytest.raises(TypeError, match=r"\.1 is a future, which is neither true nor false; await it"):
+        handle.result()
+
+
+def test_a_workflow_that_is_called_like_a_function_says_how_to_start_it() -> None:
+    app = App("shop")
+
+    @app.workflow
+    async def order(ctx: Context, id: str) -> str:
+        return id
+
+    for given in ("o-1", None, 5):
+        with pytest.raises(TypeError, match=r"order is a workflow and begins with a Context.*client.start\(order"):
+            order(given, "o-1")  # type: ignore[arg-type]
+
+
 # What halts a run, which then goes on.
 
 

@@ -233,9 +233,11 @@ def test_filters_and_more(site: Site) -> None:
     site.start("order", "waiting-one", "x")
     site.open()
     site.wait(lambda: len(site.all(".item")) == 100)
+    assert site.one("#first").text == "The first 100 by id; there are more."
     site.one("#more").click()
     site.wait(lambda: len(site.all(".item")) == 102)
     assert not site.one("#more").is_displayed()
+    assert not site.one("#first").is_displayed()
     site.one("#prefix").send_keys("e09")
     site.wait(lambda: len(site.all(".item")) == 10)
     site.one("#prefix").clear()
@@ -280,6 +282,19 @@ def test_it_is_worked_by_keyboard_alone(site: Site) -> None:
     site.wait(lambda: site.browser.current_url.endswith("#/"))
 
 
+def test_a_workflow_with_a_long_name_leaves_the_form_in_its_place(cli: Cli, browser: Chrome) -> None:
+    path = cli.folder / f"{cli.module}.py"
+    path.write_text(path.read_text().replace("def echo(", f"def {'echo_' * 40}("))
+    site = Site(cli, browser)
+    try:
+        site.open()
+        site.wait(lambda: site.one("#start").is_displayed())
+        run = site.one("#run")
+        assert run.get_property("scrollWidth") <= run.get_property("clientWidth")
+    finally:
+        site.stop()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_400_pixels_and_both_colour_schemes_are_readable(site: Site, scheme: str) -> None:
     driver = site.browser
@@ -298,6 +313,7 @@ def test_it_fits_400_pixels_and_both_colour_schemes_are_readable(site: Site, sch
         return int(driver.execute_script("return document.documentElement.scrollWidth - innerWidth"))
 
     assert overflow() <= 0
+    site.wait(lambda: site.one("#start").is_displayed())  # a run can be started here too
     next(one for one in site.all(".item") if "o-17" in one.text).click()
     site.row("open").click()
     site.wait(lambda: site.one("form.settle"))

@@ -7,10 +7,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from everstep.cli.loading import CannotLoad
+from everstep.errors import StoreError
 from tests.core.cli_support import ROOT, Cli, make_cli
 
 
@@ -50,11 +52,14 @@ def test_an_app_is_found_by_module_and_by_file(cli: Cli) -> None:
         ("needs", "is absent_package installed"),
         ("twice", "step 'f' is registered twice"),
         ("empty", "write app = App(...) there"),
+        ("leaves", "leaves cannot be imported: SystemExit: no configuration (FOLDER/leaves.py:2)"),
+        ("leaves.py", "leaves.py cannot be imported: SystemExit"),
     ],
 )
 def test_what_cannot_be_loaded_is_one_line_that_says_where(cli: Cli, target: str, words: str) -> None:
     Path("raises.py").write_text("def f():\n    raise RuntimeError('at import')\nf()\n")
     Path("syntax.py").write_text("def :\n")
+    Path("leaves.py").write_text("import sys\nsys.exit('no configuration')\n")
     Path("needs.py").write_text("import absent_package\n")
     Path("empty.py").write_text("")
     Path("twice.py").write_text(
@@ -128,7 +133,18 @@ def test_mcp_offers_something(cli: Cli) -> None:
 
 @pytest.mark.parametrize("arguments", [("nope",), ("run",), ("get",), ("ls", "--limit", "0"), ("--nope",)])
 def test_wrong_usage_is_code_2_and_points_to_help(cli: Cli, arguments: tuple[str, ...]) -> None:
-    assert "--help" in cli(*arguments, code=2).err
+    told = cli(*arguments, code=2).err
+    assert "--help" in told
+    assert ".;" not in told
+
+
+def test_what_a_driver_says_in_lines_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(url: str) -> NoReturn:
+        raise StoreError("db:5432: connection refused\n\tIs the server running?")
+
+    monkeypatch.setattr("everstep.stores.open_store", opened)
+    told = cli("ls", "--store", "memory:", code=2).err
+    assert told == "everstep: db:5432: connection refused Is the server running?\n"
 
 
 def test_without_a_command_the_help_is_shown_as_it_is(cli: Cli) -> None:
@@ -171,6 +187,13 @@ def test_without_its_libraries_the_command_line_says_what_to_install() -> None:
     assert done.returncode == 2
     assert "pip install 'everstep[dev]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_entry_point_is_a_function_however_often_it_is_imported(cli: Cli) -> None:
+    cli("new", "--list")
+    from everstep.cli import main
+
+    assert main(["--version"]) == 0
 
 
 def test_a_mistake_of_ours_is_one_line_too_and_debug_shows_where(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

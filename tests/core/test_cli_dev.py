@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import json
 import re
 import signal
@@ -9,6 +11,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,11 @@ from tests.components import requires_component
 from tests.core.cli_support import Cli, make_cli
 
 requires_component("uvicorn", hint="pip install -e '.[test]'")
+
+from rich.console import Console  # noqa: E402
+
+from everstep.cli.serve import EventLog  # noqa: E402
+from everstep.local import Event  # noqa: E402
 
 
 @pytest.fixture
@@ -115,6 +123,44 @@ def test_a_port_that_is_taken_is_named(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port {port} is taken" in cli("dev", cli.app, "--port", str(port), code=2).err
+
+
+def test_mcp_finds_the_port_taken_before_it_begins(cli: Cli) -> None:
+    requires_component("mcp", hint="pip install -e '.[test]'")
+    with socket.create_server(("127.0.0.1", 0)) as taken, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        port = taken.getsockname()[1]
+        assert f"port {port} is taken" in cli("mcp", cli.app, "--http", "--port", str(port), code=2).err
+        gc.collect()
+    assert not [str(one.message) for one in warned if "never awaited" in str(one.message)]
+
+
+def test_a_run_of_a_workflow_that_is_gone_is_told_and_once(cli: Cli) -> None:
+    cli("start", cli.app, "countdown", "1", "--id", "c1")
+    path = cli.folder / f"{cli.module}.py"
+    path.write_text(path.read_text().replace("def countdown(", "def renamed("))
+    process = cli.process("dev", cli.app, "--port", "0")
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        told = next(line for line in lines if " c1 " in line)
+    finally:
+        process.kill()
+        rest = process.communicate(timeout=20)[1]
+    assert "c1 has to wait: no workflow named 'countdown' in app 'shop'; registered: " in told
+    assert " c1 " not in rest
+
+
+def test_a_run_that_is_put_off_again_for_the_same_reason_is_not_told_again() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    log = EventLog(console)
+    for reason in ("no key", "no key", "no workflow", "no workflow", "no key"):
+        log(Event("put off", "c1", 0, {"reason": reason, "delay": 1000}))
+    assert [line.split("wait: ")[1] for line in console.file.getvalue().splitlines()] == [  # type: ignore[attr-defined]
+        "no key",
+        "no workflow",
+        "no key",
+    ]
 
 
 def test_a_token_from_the_environment_is_asked_for(cli: Cli) -> None:

@@ -78,6 +78,16 @@ def test_tree_draws_states_names_arguments_and_times(waiting: Cli) -> None:
     assert [child["id"] for child in tree["children"]] == ["o1.1", "o1.2"]
 
 
+def test_tree_counts_the_attempt_that_was_the_last_too(cli: Cli) -> None:
+    Path("counted.py").write_text(
+        "from everstep import App, Retry\napp = App('counted')\n"
+        "@app.step(retry=Retry(attempts=2, first=0.001))\ndef fails():\n    raise KeyError('x')\n"
+        "@app.workflow\nasync def flow(ctx):\n    await ctx.run(fails)\n"
+    )
+    cli("run", "counted", "flow", "--id", "f1", code=1)
+    assert "2 failed attempts" in cli("tree", "f1").out
+
+
 def test_ls_filters_and_pages(waiting: Cli) -> None:
     table = waiting("ls").out
     assert "c1" in table
@@ -139,7 +149,8 @@ def test_schedules(cli: Cli) -> None:
     assert cli(*add).out.startswith("nightly: next run ")
     assert cli(*add).out.startswith("nightly already exists: next run ")
     assert cli(*add, "--json").json["timezone"] == "Europe/Berlin"
-    assert "nightly" in cli("schedule", "list").out
+    line = cli("schedule", "list").out.splitlines()[1]
+    assert line.split()[:2] == ["nightly", "countdown"], "and what it starts"
     assert [one["id"] for one in cli("schedule", "list", "--json").json["schedules"]] == ["nightly"]
     assert "differs" in cli("schedule", "add", "nightly", "0 4 * * *", cli.app, "countdown", "3", code=2).err
     assert "61 * * * *" in cli("schedule", "add", "x", "61 * * * *", cli.app, "countdown", "3", code=2).err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from pathlib import Path
 
@@ -131,6 +132,24 @@ def test_a_negative_number_needs_no_dashes(cli: Cli) -> None:
     assert json.loads(cli("run", cli.app, "echo", "-5", "--id", "e1").out) == [[-5], {}]
 
 
+@pytest.mark.parametrize("command", ["run", "start"])
+def test_a_mistyped_option_is_named_and_is_no_argument(cli: Cli, command: str) -> None:
+    for place in (0, 1, 2, 3):
+        arguments = [cli.app, "echo", "1"]
+        arguments.insert(place, "--keywrod=1")
+        done = cli(command, *arguments, code=2)
+        assert "'--keywrod'" in done.err
+        assert "--keyword" in done.err.replace("--keywrod", ""), "what was meant"
+    assert "'-q'" in cli(command, cli.app, "echo", "-q", code=2).err
+    assert not Path("everstep.db").exists()
+
+
+def test_the_command_that_resumes_can_be_given_as_it_is_told(cli: Cli) -> None:
+    told = cli("run", cli.app, "echo", "-1", "--", "--x").err.splitlines()[0].partition("to resume it: everstep ")[2]
+
+    assert json.loads(cli(*shlex.split(told)).out) == [[-1, "--x"], {}]
+
+
 def test_without_an_id_one_is_made_up_and_told(cli: Cli) -> None:
     done = cli("run", cli.app, "echo", "1")
 
@@ -157,10 +176,9 @@ def test_quiet_tells_nothing(cli: Cli) -> None:
 
 def test_a_halted_run_is_pending_and_says_how_to_go_on(cli: Cli) -> None:
     cli("start", cli.app, "countdown", "1", "--id", "c1")
-    cli("halt", "c1", "for a look")
+    cli("halt", "c1", "for a look.")
     halted = cli("run", cli.app, "countdown", "1", "--id", "c1", code=3)
-    assert "halted: for a look" in halted.err
-    assert "everstep continue c1" in halted.err
+    assert "halted: for a look; everstep continue c1" in halted.err
 
     cli("continue", "c1")
     assert cli("run", cli.app, "countdown", "1", "--id", "c1").out.endswith('"liftoff"\n')
@@ -195,7 +213,9 @@ def test_what_cannot_be_run_is_one_red_line_naming_the_culprit(
 def test_other_work_under_the_same_id_is_refused_unless_one_attaches(cli: Cli) -> None:
     cli("run", cli.app, "countdown", "1", "--id", "c1")
 
-    assert "other work" in cli("run", cli.app, "countdown", "2", "--id", "c1", code=2).err
+    refused = cli("run", cli.app, "countdown", "2", "--id", "c1", code=2).err
+    assert "other work" in refused
+    assert "or give --attach" in refused
     assert cli("run", cli.app, "countdown", "2", "--id", "c1", "--attach").out == '"liftoff"\n'
 
 

@@ -88,7 +88,7 @@ def test_the_core_imports_the_standard_library_only() -> None:
         ("import cronsim", "everstep/cron.py"),
         ("import click", "everstep/client.py"),
         ("import everstep_aws", "everstep/client.py"),
-        ("import everstep_aws", "everstep/cli/main.py"),
+        ("import everstep_aws", "everstep/cli/commands.py"),
         ("try:\n    from boto3.session import Session\nexcept ImportError:\n    pass", "everstep/ports.py"),
     ],
 )
@@ -102,7 +102,7 @@ def test_what_the_core_may_not_import_is_noticed(source: str, file: str) -> None
         ("import json, asyncio.events", "everstep/driver.py"),
         ("from everstep.ports import Store", "everstep/driver.py"),
         ("def f():\n    from cronsim import CronSim", "everstep/cron.py"),
-        ("import click", "everstep/cli/main.py"),
+        ("import click", "everstep/cli/commands.py"),
         ("if TYPE_CHECKING:\n    import starlette", "everstep/client.py"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_seeded_generator_that_is_passed_in_is_fine() -> None:
         "core/everstep/clock.py",
         "core/everstep/stores/sqlite.py",
         "core/everstep/wakers/local.py",
-        "core/everstep/cli/main.py",
+        "core/everstep/cli/commands.py",
         "core/everstep/http/app.py",
         "core/everstep/local.py",
         "adapters/aws/everstep_aws/handler.py",

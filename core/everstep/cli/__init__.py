@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"everstep {version()}")
         return 0
     try:
-        from .main import run
+        from .commands import run
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise

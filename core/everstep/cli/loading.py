@@ -83,7 +83,7 @@ def _from_module(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise CannotLoad(f"there is no module {error.name!r} in {here} or on the path") from None
         raise CannotLoad(_failure(name, error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CannotLoad(_failure(name, error)) from error
 
 
@@ -104,13 +104,13 @@ def _from_file(place: str) -> ModuleType:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         sys.modules.pop(path.stem, None)
         raise CannotLoad(_failure(place, error)) from error
     return module
 
 
-def _failure(place: str, error: Exception) -> str:
+def _failure(place: str, error: Exception | SystemExit) -> str:
     """What failed, with the last line of the user's own code that took part."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{place} cannot be imported: {error.msg} ({error.filename}:{error.lineno})"

@@ -43,13 +43,14 @@ async def serve(
 ) -> int:
     """Serve one client over the wire, or everybody over HTTP until stopped. Raises CannotListen, InvalidArgument."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    listener = None if wire is not None else listen(host, port)
     async with _working(tools, url, console, work=work, bash=bash, quiet=quiet) as client:
         if wire is not None:
             if wire.by_hand:
                 console.print("MCP on stdin and stdout, for a client that starts this; --http serves a port instead")
             await wire.serve(server(client, tools, wait=wait))
             return 0
-        listener = listen(host, port)
+        assert listener is not None
         site = asgi(client, tools, auth=token(), hosts=local_names(host), wait=wait)
         config = uvicorn.Config(
             site, log_level="warning", timeout_graceful_shutdown=1, timeout_keep_alive=IDLE, lifespan="on"

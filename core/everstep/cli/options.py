@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -25,6 +26,34 @@ WORK = {"ignore_unknown_options": True}
 """A negative number is an argument of a workflow, not an option."""
 
 Command = Callable[..., Any]
+
+
+class Work(click.Command):
+    """A command with a workflow's arguments: what begins like an option and is none was mistyped, and is no argument.
+
+    A text that begins so is written as JSON, or after `--`.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        first, after = _split(args)
+        rest = super().parse_args(ctx, args)
+        taken = [ctx.params.get(name) or () for name in ("target", "workflow", "arguments")]
+        for text in (one for value in taken for one in ([value] if isinstance(value, str) else value)):
+            if text in first and text not in after and sayable(text) != text:
+                name = text.partition("=")[0]
+                known = [one for option in self.get_params(ctx) for one in option.opts if one.startswith("--")]
+                raise click.NoSuchOption(name, possibilities=difflib.get_close_matches(name, known), ctx=ctx)
+        return rest
+
+
+def _split(args: list[str]) -> tuple[list[str], list[str]]:
+    at = args.index("--") if "--" in args else len(args)
+    return args[:at], args[at + 1 :]
+
+
+def sayable(text: str) -> str:
+    """A workflow's argument as it can be given without `--`: a text that looks like an option becomes JSON."""
+    return json.dumps(text) if text.startswith("-") and parse(text) == text else text
 
 
 def parse(text: str) -> Any:

@@ -115,7 +115,7 @@ async def finish(client: Client, id: str, console: Console, *, as_json: bool, pl
     elif view.state == "resolved":
         print_json(view.value)
     if view.halted:
-        reason = clean(view.reason or "by hand")
+        reason = clean(view.reason or "by hand").rstrip(".")
         console.print(f"halted: {reason}; everstep continue {_quoted(id)} lets it go on", style="magenta", markup=False)
     elif not view.pending and view.state != "resolved":
         at = f" ({place})" if place else ""

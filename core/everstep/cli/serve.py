@@ -185,6 +185,7 @@ class EventLog:
     def __init__(self, console: Console) -> None:
         self._console = console
         self.runtime: Runtime | None = None
+        self._put_off: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
         match event.kind:
@@ -197,6 +198,10 @@ class EventLog:
                 text, style = f"halted: {event.detail.get('reason')}", "magenta"
             case "trouble":
                 text, style = str(event.detail.get("error")), "yellow"
+            case "put off" if self._put_off.get(event.id) != (reason := str(event.detail.get("reason"))):
+                # It is looked at again and again, perhaps for days: once is enough.
+                self._put_off[event.id] = reason
+                text, style = f"has to wait: {reason}", "yellow"
             case _:
                 return
         self._console.print(f"{moment(event.at, event.at)} {clean(event.id)} {clean(text)}", style=style, markup=False)

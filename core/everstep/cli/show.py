@@ -52,7 +52,9 @@ def remarks(view: PromiseView, now: int) -> list[str]:
         elif view.timeout_at is not None:
             found.append(f"deadline {moment(view.timeout_at, now)}")
     if view.attempt:
-        found.append("1 failed attempt" if view.attempt == 1 else f"{view.attempt} failed attempts")
+        # What a record counts are the attempts that were to be followed by another; did that fail too, it is one more.
+        failed = view.attempt + (view.state == "rejected")
+        found.append("1 failed attempt" if failed == 1 else f"{failed} failed attempts")
     if view.generation > 1:
         found.append(f"generation {view.generation}")
     if view.halted:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .loading import load_app
-from .options import DEFAULT_STORE, DONE, WORK, asked, common, opened, pairs, parse, store_option
+from .options import DEFAULT_STORE, DONE, WORK, Work, asked, common, opened, pairs, parse, sayable, store_option
 
 if TYPE_CHECKING:
     from everstep.client import Client
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 @click.command("new")
 @click.argument("template", required=False)
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("--platform", type=click.Choice(["local", "aws", "gcp", "supabase", "cloudflare"]), default="local")
+@click.option(
+    "--platform",
+    type=click.Choice(["local", "aws", "gcp", "supabase", "cloudflare"]),
+    default="local",
+    show_default=True,
+    help="What to deploy it to: adds the files for that.",
+)
 @click.option("--list", "listing", is_flag=True, help="Say what there is.")
 @common
 def new(template: str | None, folder: Path | None, platform: str, listing: bool, as_json: bool) -> int:
@@ -90,13 +96,13 @@ def dev(
     return asyncio.run(serve(load_app(target), store, host, port, console(stderr=True), quiet=quiet, door=guard))
 
 
-@click.command("run", context_settings=WORK)
+@click.command("run", cls=Work, context_settings=WORK)
 @click.argument("target", metavar="MODULE:APP")
 @click.argument("workflow")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option("--id", help="Of the run: give the same one to resume it.")
-@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="A keyword argument.")
-@click.option("--tag", multiple=True, metavar="NAME=VALUE")
+@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="A keyword argument; repeatable.")
+@click.option("--tag", multiple=True, metavar="NAME=VALUE", help="To find it by; repeatable.")
 @click.option("--attach", is_flag=True, help="Take the run of that id whatever its arguments are.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop working on it after so long.")
 @click.option("--each-step", is_flag=True, help="Make every checkpoint an invocation of its own.")
@@ -128,7 +134,7 @@ def run_command(
 
     app = load_app(target)
     kwargs, tags = pairs(keyword, "--keyword", json_values=True), pairs(tag, "--tag", json_values=False)
-    again = ["everstep", "run", target, workflow, *arguments]
+    again = ["everstep", "run", target, workflow, *map(sayable, arguments)]
     for name in keyword:
         again += ["-k", name]
     if store != DEFAULT_STORE and "EVERSTEP_STORE" not in os.environ:
@@ -153,13 +159,13 @@ def run_command(
     )
 
 
-@click.command("start", context_settings=WORK)
+@click.command("start", cls=Work, context_settings=WORK)
 @click.argument("target", metavar="MODULE:APP")
 @click.argument("workflow")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option("--id", help="Of the run.")
-@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="A keyword argument.")
-@click.option("--tag", multiple=True, metavar="NAME=VALUE")
+@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="A keyword argument; repeatable.")
+@click.option("--tag", multiple=True, metavar="NAME=VALUE", help="To find it by; repeatable.")
 @click.option("--attach", is_flag=True, help="Take the run of that id whatever its arguments are.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Its deadline; none by default.")
 @store_option
@@ -205,16 +211,16 @@ def schedule() -> None:
     """Start workflows by a cron expression."""
 
 
-@schedule.command("add", context_settings=WORK)
+@schedule.command("add", cls=Work, context_settings=WORK)
 @click.argument("id")
 @click.argument("cron")
 @click.argument("target", metavar="MODULE:APP")
 @click.argument("workflow")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="A keyword argument.")
+@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="A keyword argument; repeatable.")
 @click.option("--timezone", help="Of the cron expression, such as Europe/Berlin; UTC by default.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="The deadline of each run.")
-@click.option("--tag", multiple=True, metavar="NAME=VALUE")
+@click.option("--tag", multiple=True, metavar="NAME=VALUE", help="To find it by; repeatable.")
 @store_option
 @common
 def schedule_add(
@@ -265,6 +271,7 @@ def schedule_add(
 def schedule_list(store: str, as_json: bool) -> int:
     """Every schedule."""
     from rich.table import Table
+    from rich.text import Text
 
     from .show import console, print_json
     from .words import clean
@@ -277,9 +284,10 @@ def schedule_list(store: str, as_json: bool) -> int:
         if not found:
             console(stderr=True).print("no schedules yet")
             return DONE
-        table = Table("id", "cron", "time zone", "next run", box=None, pad_edge=False)
+        table = Table("id", "workflow", "cron", "time zone", "next run", box=None, pad_edge=False)
         for one in found:
-            table.add_row(clean(one["id"]), clean(one["cron"]), clean(one["timezone"]), one["next_run"])
+            texts = (one[key] for key in ("id", "workflow", "cron", "timezone", "next_run"))
+            table.add_row(*(Text(clean(text)) for text in texts))
         console().print(table)
         return DONE
 

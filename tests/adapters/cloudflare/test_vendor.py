@@ -80,7 +80,7 @@ def test_what_stays_behind_says_so_when_it_is_imported(tmp_path: Path) -> None:
     assert {"everstep.cli", "everstep.testing", "everstep.mcp", "everstep.models"} <= left_out.keys()
     assert {name for name, why in left_out.items() if why} == {name for name, why in UNUSABLE.items() if why}
     told = {
-        "import everstep.cli.main": "everstep.cli was left out of python_modules; to keep it: ",
+        "import everstep.cli.commands": "everstep.cli was left out of python_modules; to keep it: ",
         "import everstep.stores.sqlite": "everstep.stores was left out of python_modules (a Worker's store is",
         "from everstep import SyncClient": "everstep.sync was left out of python_modules (a Worker has no thread)",
         "from everstep.http import Hub": "--keep everstep.http.hub python_modules",

@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
         return USAGE
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx is not None else ""
-        return _fail(f"{error.format_message()}{hint}", error, as_json)
+        return _fail(error.format_message().rstrip(".") + hint, error, as_json)
     except click.ClickException as error:
         return _fail(error.format_message(), error, as_json)
     except click.exceptions.Exit as error:
@@ -71,7 +71,8 @@ def run(arguments: Sequence[str]) -> int:
     except EverstepError as error:
         if debug:
             raise
-        return _fail(str(error), error, as_json)
+        # An option of the API goes by another name here.
+        return _fail(str(error).replace('pass on_conflict="attach"', "give --attach"), error, as_json)
     except Exception as error:
         if debug:
             raise
@@ -84,6 +85,7 @@ def run(arguments: Sequence[str]) -> int:
 def _fail(text: str, error: BaseException, as_json: bool) -> int:
     from .words import clean
 
+    text = " ".join(text.split())  # a driver's message may have lines of its own
     if as_json:
         print(json.dumps({"error": type(error).__name__, "message": text}, ensure_ascii=False), file=sys.stderr)
     else:
