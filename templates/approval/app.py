@@ -38,7 +38,7 @@ app.provide(Mail())
 @app.step
 def ask(question: str, promise_id: str, expires_at: int) -> None:
     secret = os.environ.get("EVERSTEP_SECRET")
-    base = os.environ.get("BASE_URL", "http://127.0.0.1:8001")
+    base = os.environ.get("EVERSTEP_URL") or "http://127.0.0.1:8001"
     where = f"everstep resolve {promise_id} true"
     if secret:
         where = f"{base}/approve/{sign(secret, promise_id, expires_at, question=question)}"

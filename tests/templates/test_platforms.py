@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from everstep.cli.loading import load_app
+from everstep.ids import check_root
 from tests.templates.test_templates import everstep
 from tests.templates_by_path import TEMPLATES, made
 
@@ -51,6 +54,27 @@ def test_a_template_gets_infrastructure_under_its_own_name(tmp_path: Path, platf
             if path.suffix == ".sh" and (TEMPLATES / "countdown" / path.relative_to(folder)).stat().st_mode & 0o100:
                 assert path.stat().st_mode & stat.S_IXUSR, f"{path} can be called"
         assert (folder / platform / "README.md").read_text().startswith(f"# {name} on ")
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("name", ALONE)
+def test_the_page_starts_a_run_that_the_workflow_takes(name: str, platform: str, tmp_path: Path) -> None:
+    """It is what somebody types first after a deployment."""
+    folder = made(name, tmp_path / name, platform)
+    page = (folder / platform / "README.md").read_text()
+    assert not re.search("EXAMPLE|WORKFLOW|TEMPLATE", page)
+    bodies = [shlex.split(line)[-1] for line in page.splitlines() if " -d '" in line]
+    bodies += [shlex.split(line)[1] for line in page.splitlines() if "--payload '" in line]
+    if platform == "gcp":
+        script = "URL=u TOKEN=t PROJECT=p; . gcp/function.sh; after_deploy"
+        printed = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=True).stdout
+        bodies.append(shlex.split(printed.partition("start one:")[2])[-1])
+    assert len(bodies) == (2 if platform == "gcp" else 1)
+    app = load_app(str(folder / "app.py"))
+    for body in map(json.loads, bodies):
+        workflow = body.get("workflow") or re.search(r"/workflows/(\w+)", page)[1]  # type: ignore[index]
+        app.find(workflow).signature.coerce_args(body["args"], {})
+        check_root(body["id"], "id")
 
 
 @pytest.mark.parametrize(("name", "carried"), CARRIED.items())

@@ -6,14 +6,18 @@ point that knows no template, and with whatever the template brings for a platfo
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import everstep
 from everstep.errors import UsageError
+
+from .options import parse
 
 PLATFORMS = ("local", "aws", "gcp", "supabase", "cloudflare")
 _SHARED = "countdown"
@@ -55,6 +59,16 @@ class Template(NamedTuple):
         left_out |= shutil.ignore_patterns(*_LEFT_OUT)("", [one.name for one in self.folder.iterdir()])
         found = sorted(one.name for one in self.folder.iterdir() if one.name not in left_out)
         return sorted(found, key=lambda name: (name != "app.py", not name.endswith(".py")))
+
+    def example(self) -> tuple[str, list[Any]]:
+        """The id and the arguments of the run that its README begins with."""
+        text = (self.folder / "README.md").read_text("utf-8")
+        for line in text.splitlines():
+            if line.startswith(("everstep run app:app ", "everstep start app:app ")):
+                words = shlex.split(line, comments=True)[4:]
+                at = words.index("--id")
+                return words[at + 1], [parse(word) for word in words[:at]]
+        return self.name, []
 
     def workflow(self) -> str:
         """The name of its first workflow."""
@@ -124,10 +138,25 @@ def _migrate(into: Path) -> None:
             return
 
 
+def _examples(template: Template) -> dict[str, str]:
+    """How to start one, in place of the countdown's: in a page's quotation marks and in those of a script."""
+    id, args = template.example()
+    body = json.dumps({"id": id, "args": args}, ensure_ascii=False)
+    call = json.dumps({"workflow": template.workflow(), "id": id, "args": args}, ensure_ascii=False)
+    printed = re.sub(r'(["\\$`])', r"\\\1", body)
+    return {
+        r"{\"id\": \"c1\", \"args\": [5, 60]}": printed,
+        "EXAMPLE_BODY": shlex.quote(body),
+        "EXAMPLE_CALL": shlex.quote(call),
+        "EXAMPLE_ID": shlex.quote(id),
+    }
+
+
 def _equip(template: Template, into: Path) -> None:
     """What a platform needs: the countdown's infrastructure under this template's name, and what is its own."""
     ignored = shutil.ignore_patterns(*_LEFT_OUT)
     place = template.folder.parent
+    examples = _examples(template)
     for layer in (place / _SHARED, place / _ENTRIES) if template.name != _SHARED else ():
         shutil.copytree(layer / into.name, into, ignore=ignored, dirs_exist_ok=True)
     for path in into.rglob("*") if into.exists() else ():
@@ -135,6 +164,9 @@ def _equip(template: Template, into: Path) -> None:
             text = path.read_text(encoding="utf-8")
             text = text.replace(f"/workflows/{_SHARED}", f"/workflows/{template.workflow()}")
             text = text.replace("WORKFLOW", template.workflow()).replace("TEMPLATE", template.name)
+            if template.name != _SHARED:
+                for place, example in examples.items():
+                    text = text.replace(place, example)
             text = re.sub(r'^(files="|FILES=\()app\.py\b', rf"\1{' '.join(template.files())}", text, flags=re.MULTILINE)
             if path.name != "README.md":
                 text = re.sub(rf"\b{_SHARED}\b", template.name, text)
