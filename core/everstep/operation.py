@@ -118,7 +118,7 @@ class DurableFuture(asyncio.Future[T]):
         return int(self.key.rpartition(".")[2])  # a str hashes differently in every process (rule P4)
 
     def __bool__(self) -> bool:
-        raise TypeError(f"{self.key} is a future, which is neither true nor false; await it for its value")
+        raise TypeError(f"{self.key}: a future is neither true nor false; await it")
 
     def __await__(self) -> Generator[Any, None, T]:
         body = self.body

@@ -369,7 +369,7 @@ def _find(kind: type) -> _Handler:
     if hasattr(kind, "__await__"):
         reason += "; await it for its value"
     else:
-        reason += "; what JSON knows can, and dataclasses, enums, dates and pydantic models"
+        reason += "; make it a dataclass or JSON"
 
     def refuse(value: Any, depth: int) -> Any:
         raise Refused(reason)

@@ -64,10 +64,7 @@ class Workflow(Generic[P, T]):
         self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T] | Generator[Any, Any, T]:
         if type(ctx).__module__ == "builtins":
-            raise TypeError(
-                f"{self.name} is a workflow and begins with a Context, not {type(ctx).__name__}: "
-                f"start it with client.start({self.name}, ...), or in a workflow with ctx.run({self.name}, ...)"
-            )
+            raise TypeError(f"{self.name} is a workflow and begins with a Context: client.start({self.name}, ...)")
         result: Any = self.fn(ctx, *args, **kwargs)
         return result  # type: ignore[no-any-return]
 
@@ -422,9 +419,8 @@ OnConflict = Literal["raise", "attach"]
 def _not_a_function(value: Any) -> str:
     if inspect.iscoroutine(value):
         value.close()  # it was called too early, and shall not complain a second time
-        name = value.__name__
-        return f"ctx.run takes a function and its arguments, not a coroutine: ctx.run({name}, ...), not {name}(...)"
-    return f"ctx.run takes a function and its arguments, not {type(value).__name__}"
+        return f"ctx.run takes a function, not a coroutine: write ctx.run({value.__name__}, ...)"
+    return f"ctx.run takes a function, not {type(value).__name__}"
 
 
 def _name_of(fn: Any) -> str:

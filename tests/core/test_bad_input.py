@@ -395,7 +395,7 @@ def test_a_future_stands_for_no_truth(mode: Any) -> None:
         return "paid" if approval else "declined"
 
     _, handle = outcome(body, mode)
-    with pytest.raises(TypeError, match=r"\.1 is a future, which is neither true nor false; await it"):
+    with pytest.raises(TypeError, match=r"\.1: a future is neither true nor false; await it"):
         handle.result()
 
 

@@ -165,8 +165,8 @@ def _equip(template: Template, into: Path) -> None:
             text = text.replace(f"/workflows/{_SHARED}", f"/workflows/{template.workflow()}")
             text = text.replace("WORKFLOW", template.workflow()).replace("TEMPLATE", template.name)
             if template.name != _SHARED:
-                for place, example in examples.items():
-                    text = text.replace(place, example)
+                for mark, example in examples.items():
+                    text = text.replace(mark, example)
             text = re.sub(r'^(files="|FILES=\()app\.py\b', rf"\1{' '.join(template.files())}", text, flags=re.MULTILINE)
             if path.name != "README.md":
                 text = re.sub(rf"\b{_SHARED}\b", template.name, text)
