@@ -361,7 +361,8 @@ class App:
             if isinstance(fn, Workflow):
                 return self._infos.setdefault(fn, FunctionInfo(fn.fn, fn.name, fn.retry, fn))
             if not callable(fn):
-                raise InvalidArgument(_not_a_function(fn))
+                hint = f": ctx.run({fn.__name__}, ...)" if inspect.iscoroutine(fn) else ""
+                raise InvalidArgument(f"ctx.run takes a function, not {type(fn).__name__}{hint}")
             info = FunctionInfo(fn, _name_of(fn), self.retry)
             if "<" not in getattr(fn, "__qualname__", "<"):  # one of a function's locals is another one at every call
                 self._infos[fn] = info
@@ -414,13 +415,6 @@ class App:
 
 
 OnConflict = Literal["raise", "attach"]
-
-
-def _not_a_function(value: Any) -> str:
-    if inspect.iscoroutine(value):
-        value.close()  # it was called too early, and shall not complain a second time
-        return f"ctx.run takes a function, not a coroutine: write ctx.run({value.__name__}, ...)"
-    return f"ctx.run takes a function, not {type(value).__name__}"
 
 
 def _name_of(fn: Any) -> str:

@@ -267,7 +267,7 @@ def test_a_coroutine_instead_of_a_function_is_refused_with_the_way_out(play: Any
             started.close()
         return "accepted"
 
-    assert "coroutine" in play(body).result
+    assert "not coroutine: ctx.run(fetch, ...)" in play(body).result
 
 
 def test_a_workflow_that_fails_starts_over_by_its_policy_with_ids_going_on(play: Any) -> None:
