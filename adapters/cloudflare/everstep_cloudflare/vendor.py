@@ -29,6 +29,7 @@ PACKAGES = ("workers-runtime-sdk>=1.9", "starlette>=0.40", "cronsim>=2.6")
 OWN = "everstep_cloudflare"
 UNUSABLE = {
     "everstep.background": "a Worker has no thread",
+    "everstep.blobs": "a Worker has no disk, and its blobs are R2's",
     "everstep.costs": "it is for people who look at a run",
     "everstep.http.bearer": "it needs PyJWT and cryptography, add --with both",
     "everstep.http.debug": "it is for tests of the protocol",
