@@ -60,7 +60,8 @@ class Options:
         parts = urlsplit(url)
         kept = []
         self.pool = 8
-        self.prepare = parts.port != 6543
+        hosts = parts.netloc.rpartition("@")[2] or "localhost"  # one, or several with commas between
+        self.prepare = not any(host.endswith(":6543") for host in hosts.split(","))
         for name, value in parse_qsl(parts.query, keep_blank_values=True):
             if name == "pool":
                 if not value.isdecimal() or int(value) < 1:
@@ -74,8 +75,7 @@ class Options:
                 kept.append((name, value))
         kept += [(name, value) for name, value in _ALIVE.items() if name not in dict(kept)]
         self.dsn = urlunsplit(parts._replace(query=urlencode(kept, quote_via=quote)))
-        host = parts.hostname or "localhost"
-        self.name = f"{host}:{parts.port or 5432}{parts.path}"  # for messages: never the password
+        self.name = f"{hosts if ':' in hosts else f'{hosts}:5432'}{parts.path}"  # for messages: never the password
 
 
 class Pool:

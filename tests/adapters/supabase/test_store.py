@@ -14,7 +14,7 @@ from everstep.stores import open_store
 from everstep.stores.memory import MemoryStore
 from everstep.testing.conformance import StoreSuite
 from everstep.testing.conformance.differential import Outcome, compare
-from everstep_supabase.connections import Pool
+from everstep_supabase.connections import Options, Pool
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
@@ -56,6 +56,15 @@ def test_a_connection_whose_other_end_is_gone_is_not_waited_on_for_ever(dsn: str
         await connection.close()
 
     asyncio.run(scenario())
+
+
+def test_a_url_may_name_several_hosts() -> None:
+    """As libpq takes them; and what is said of trouble never has the password."""
+    options = Options("postgresql://me:secret@one:5432,two:6543/runs?target_session_attrs=primary")
+    assert options.name == "one:5432,two:6543/runs"
+    assert not options.prepare
+    assert Options("postgresql:///runs").name == "localhost:5432/runs"
+    assert Options("postgresql://one/runs").prepare
 
 
 def test_options_of_libpq_arrive_as_they_were_written(dsn: str) -> None:
