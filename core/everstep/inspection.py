@@ -215,9 +215,13 @@ async def search(
         raise InvalidArgument(f"limit={limit!r}: from 1 to 1000")
     now = client.clock.now()
     stored = State.PENDING.value if state == "halted" else state
+    # What a schedule starts is the top of a tree although its id has a dot: it is found by what stands before that.
+    kinds = (Kind.ROOT,) if roots and "." in prefix else ()
+    roots = roots and not kinds
     found: list[PromiseView] = []
     while True:
-        page = await client.store.find(Query(stored, tags, prefix, roots, limit=limit - len(found), cursor=cursor))
+        query = Query(stored, tags, prefix, roots, kinds, limit=limit - len(found), cursor=cursor)
+        page = await client.store.find(query)
         for row in page.rows:
             view = await view_of(project(from_row(row), now), client.codec)
             # A deadline may have passed since the row was written.

@@ -145,3 +145,27 @@ def test_a_sleep_beside_a_longer_step_did_not_begin_after_it() -> None:
     step, sleep = (node.promise for node in handle.tree().children)
 
     assert (sleep.kind, sleep.created_at) == ("timer", step.created_at)
+
+
+def test_the_runs_of_a_schedule_are_found_by_its_id_and_the_dot() -> None:
+    app = App("nights")
+
+    @app.step
+    def note(n: int) -> int:
+        return n
+
+    @app.workflow
+    async def report(ctx: Context, n: int) -> int:
+        return await ctx.run(note, n)
+
+    sim = Simulation(app, seed=1)
+    sim.schedule("hourly", "0 * * * *", report, 3)
+    sim.start(report, 4, id="hourly")
+    sim.advance(hours=3)
+
+    found, cursor = sim.call(lambda client: client.search(prefix="hourly.", limit=2))
+    more, end = sim.call(lambda client: client.search(prefix="hourly.", limit=2, cursor=cursor))
+    assert [(one.kind, one.name, one.value) for one in [*found, *more]] == [("root", "report", 3)] * 3
+    assert all(one.id.startswith("hourly.") for one in [*found, *more])
+    assert end is None
+    assert [one.id for one in sim.call(lambda client: client.search(prefix="hourly"))[0]] == ["hourly"]

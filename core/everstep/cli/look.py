@@ -59,7 +59,7 @@ def tree(id: str, store: str, target: str | None, as_json: bool) -> int:
     type=click.Choice(["pending", "halted", "resolved", "rejected", "rejected_canceled", "rejected_timedout"]),
 )
 @click.option("--tag", multiple=True, metavar="NAME=VALUE", help="All must match.")
-@click.option("--prefix", default="", help="Of the id.")
+@click.option("--prefix", default="", help="Of the id; ID. for the runs of a schedule.")
 @click.option("--all", "everything", is_flag=True, help="Steps, timers and promises too, not only runs.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
 @click.option("--cursor", help="Of the page before.")
