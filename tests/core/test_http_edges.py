@@ -16,6 +16,7 @@ from starlette.routing import Mount
 from everstep import InvalidArgument, StoreUnavailable
 from everstep.http import asgi
 from everstep.http.feed import Feed, Topic
+from everstep.http.hub import Letter
 from tests.core.http_support import JSON, Shop, is_problem, make_app, shop, until
 
 O17 = {"id": "o-17", "args": ["o-17", 4200]}
@@ -106,8 +107,11 @@ def test_without_a_hook_a_page_of_another_site_changes_nothing() -> None:
         # Whoever pulls takes messages away from those they are for.
         is_problem(await it.http.get("/poll/g/w", headers=foreign), 403)
         assert (await it.get("/promises/o-17")).json()["state"] == "pending"
-        own = {"sec-fetch-site": "same-origin"}
-        assert (await it.http.post("/promises/o-17/cancel", headers=own)).status_code == 200
+        # To another machine, over plain HTTP, a browser says no more than this.
+        is_problem(await it.http.post("/promises/o-17/cancel", headers={"origin": "http://evil.example"}), 403)
+        is_problem(await it.http.post("/promises/o-17/cancel", headers={"origin": "null"}), 403)
+        for own in ({"sec-fetch-site": "same-origin"}, {"origin": "http://shop"}, {}):
+            assert (await it.http.post("/promises/o-17/cancel", headers=own)).status_code == 200
 
     shop(scenario)
 
@@ -435,3 +439,17 @@ def test_a_caller_who_leaves_in_mid_request_is_no_error(path: str, caplog: pytes
 
     asyncio.run(play())
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("path", ["/poll/g/w", "/events"])
+def test_who_asks_for_the_head_of_a_stream_takes_nothing_from_it(path: str) -> None:
+    async def scenario(it: Shop) -> None:
+        it.hub.send("poll://any@g", Letter("k", "p", "for a worker"))
+        answer = await asyncio.wait_for(it.http.head(path), 5)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert it.hub.connections == 0
+        with it.hub.connect("g", "w", lambda id: True) as worker:
+            assert await worker.next(0) == "for a worker"
+
+    shop(scenario)

@@ -278,14 +278,17 @@ def test_a_receiver_that_never_answers_is_given_up_whoever_sends() -> None:
     play(scenario())
 
 
-def test_pushes_go_only_where_they_may() -> None:
+@pytest.mark.parametrize("allowed", ["https://workers.example/", "https://workers.example"])
+def test_pushes_go_only_where_they_may(allowed: str) -> None:
     async def scenario() -> None:
         to = Receiver()
-        send = Messenger(post=to, push_to=["https://workers.example/"])
-        for address in ("http://169.254.169.254/", "https://workers.example.evil/", "https://workers.example/a"):
+        send = Messenger(post=to, push_to=[allowed])
+        ours = {"https://workers.example/a", "https://workers.example"}
+        evil = ("http://169.254.169.254/", "https://workers.example.evil/", "https://workers.example@evil/")
+        for address in (*evil, *ours):
             await send(Execute("t", 1, address))
             await send(unblock(address=address))
-        assert {url for url, _, _ in to.got} == {"https://workers.example/a"}
+        assert {url for url, _, _ in to.got} == ours
 
     play(scenario())
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from everstep.clock import Clock, SystemClock
 from everstep.errors import InvalidArgument
@@ -154,7 +154,10 @@ class Application:
             if parts[0] in ("promises", "schedules") and len(parts) > 1:
                 principal.check(parts[1])
         try:
-            return await handler(request)
+            response = await handler(request)
+            if request.method == "HEAD" and isinstance(response, StreamingResponse):
+                return Response(headers=dict(response.headers))  # nobody would read what a stream takes for its caller
+            return response
         except (Problem, ClientDisconnect):
             raise
         except Exception as error:

@@ -36,10 +36,14 @@ def check_host(hosts: Collection[str] | None, request: Request) -> None:
 
 
 def from_elsewhere(request: Request, origins: Collection[str]) -> bool:
-    """Whether a page of another site, and not one of `origins`, made a browser send this."""
-    if request.headers.get("sec-fetch-site") != "cross-site":
-        return False
-    return "*" not in origins and request.headers.get("origin") not in origins
+    """Whether a page of another site, and not one of `origins`, made a browser send this.
+
+    Over plain HTTP to another machine browsers do not say so themselves, but name the page's origin.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    named = origin is not None and origin.partition("://")[2] != request.headers.get("host")
+    elsewhere = named if site is None else site == "cross-site"
+    return elsewhere and "*" not in origins and origin not in origins
 
 
 async def check(

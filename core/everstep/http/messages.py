@@ -41,7 +41,7 @@ class Messenger:
         server_url: told to receivers of a push, who send their requests there.
         push_to: what the address of a push must begin with, one of these; None for any. Whoever may create a promise
             chooses the address.
-        headers: sent with each push, such as a bearer token.
+        headers: sent with each push, such as a bearer token: to any address, where `push_to` names none.
         post: sends a push; by default the `httpx` library, which follows no redirect.
         background: push an execute without waiting for the receiver: for a server process, which lives on.
         patience: milliseconds after its settlement that an unblock is tried.
@@ -63,7 +63,7 @@ class Messenger:
     ) -> None:
         self.hub = hub
         self.server_url = server_url
-        self._push_to = None if push_to is None else tuple(push_to)
+        self._push_to = None if push_to is None else tuple(map(_with_path, push_to))
         self._headers = {"content-type": "application/json", **(headers or {})}
         self._post: Callable[..., Awaitable[int]] = post if post is not None else self._with_httpx
         self._background = background
@@ -82,7 +82,7 @@ class Messenger:
             return
         if not address.startswith(("http://", "https://")):
             return  # a target of some other scheme: a worker of ours, or nobody
-        if self._push_to is not None and not address.startswith(self._push_to):
+        if self._push_to is not None and not _with_path(address).startswith(self._push_to):
             log.warning("a message to %s is not sent: pushes there are not allowed", address)
             return
         match message:
@@ -152,6 +152,11 @@ class Messenger:
 async def _send(http: Any, url: str, body: bytes, headers: Mapping[str, str]) -> int:
     async with http.stream("POST", url, content=body, headers=dict(headers)) as answer:
         return int(answer.status_code)  # whatever else it says is not read
+
+
+def _with_path(url: str) -> str:
+    """A host's name ends before a slash, or another's could begin with it."""
+    return url if url.count("/") > 2 else f"{url}/"
 
 
 def _letter(message: Message) -> Letter:
