@@ -237,10 +237,13 @@ class Codec:
         own = {name: text for name, text in payload.headers.items() if name not in (REF, DIGEST, SIZE)}
         return Payload(raw.decode(), own)
 
-    async def discard(self, payload: Payload) -> None:
-        """Delete what a payload refers to, once its record is deleted (rule T1)."""
-        place = payload.headers.get(REF)
-        if place is not None and self.blobs is not None:
+    async def discard(self, payload: Payload, root: str) -> None:
+        """Delete what a payload refers to, when the tree of a root is deleted (rule T1).
+
+        What is another's stays: a client of the protocol writes into its payloads' headers whatever it likes.
+        """
+        place = payload.headers.get(REF, "")
+        if self.blobs is not None and place.startswith((f"{root}/", f"{root}.")):
             await self.blobs.delete(place)
 
     def digest(self, fn: str, args: Any, kwargs: Any) -> str:

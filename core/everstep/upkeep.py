@@ -164,7 +164,7 @@ async def _purged(client: Client, root: Record, now: int) -> int:
         return 0
     for other in [from_row(row) for row in await client.store.branch(root.id)]:
         for payload in (other.param, other.value):
-            await client.codec.discard(payload)
+            await client.codec.discard(payload, root.id)
     return await client.store.delete(root.id)
 
 

@@ -143,7 +143,10 @@ def test_a_payload_above_the_limit_goes_to_the_blobs_and_comes_back() -> None:
             assert await codec.externalize(reference, "root.1", "value") == reference
             with pytest.raises(DecodeError, match="was not fetched"):
                 codec.decode(reference)
-            await codec.discard(reference)
+            for other in ("roo", "root.1/val", "other"):
+                await codec.discard(reference, other)
+            assert blobs.held != {}, "it is of another tree"
+            await codec.discard(reference, "root")
             assert blobs.held == {}
             with pytest.raises(DecodeError, match="is gone"):
                 await codec.internalize(reference)
@@ -157,7 +160,7 @@ def test_a_payload_below_the_limit_is_left_alone() -> None:
         for payload in (codec.encode(1), Payload('"12345678"'), Payload(None)):
             assert await codec.externalize(payload, "a", "value") is payload
             assert await codec.internalize(payload) is payload
-            await codec.discard(payload)
+            await codec.discard(payload, "a")
 
     asyncio.run(main())
 
