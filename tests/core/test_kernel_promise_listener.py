@@ -20,7 +20,25 @@ def test_200_the_address_is_remembered_once(address: str) -> None:
     assert world.record("p").listeners == (address,)
 
 
-@pytest.mark.parametrize("address", ["", "ftp://x", "poll://default", "x@y", "httpx://", "HTTP://x"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "ftp://x",
+        "poll://default",
+        "x@y",
+        "httpx://",
+        "HTTP://x",
+        "http:/x",
+        "http",
+        "any@g",
+        "poll://any@",
+        "poll://any@/w",
+        "poll://uni@g",
+        "poll://uni@g/",
+        "poll://all@g",
+    ],
+)
 def test_400_an_address_nothing_can_be_sent_to(address: str) -> None:
     world = World()
     world.create("p")

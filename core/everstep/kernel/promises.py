@@ -176,7 +176,7 @@ def internal(id: str) -> str:
 
 def register_listener(request: PromiseRegisterListener, records: Records, now: int) -> Outcome:
     if not deliverable(request.address):
-        return refuse(400, "address must be http://..., https://... or poll://...@group")
+        return refuse(400, "address must be http://..., https://..., poll://any@group or poll://uni@group/id")
     record, also = timers.read(request.awaited, records)
     if record is None:
         return refuse(404, f"there is no promise {request.awaited!r}")
@@ -190,5 +190,10 @@ def register_listener(request: PromiseRegisterListener, records: Records, now: i
 
 
 def deliverable(address: str) -> bool:
-    """Whether a message can be sent there: a poll address names its group after an `@`."""
-    return address.startswith(("http://", "https://")) or (address.startswith("poll://") and "@" in address)
+    """Whether a message can be sent there: a poll address names a group, and whom of it, as the pull transport knows
+    them; what is for nobody would be taken for told.
+    """
+    cast, _, to = address.removeprefix("poll://").partition("@")
+    group, _, id = to.partition("/")
+    pulled = address.startswith("poll://") and group != "" and (cast == "any" or (cast == "uni" and id != ""))
+    return pulled or address.startswith(("http://", "https://"))
