@@ -458,7 +458,10 @@ class Client:
         return await schedule_view(stood, self.codec)
 
     async def unschedule(self, id: str) -> None:
-        """Remove a schedule; runs it started go on. Raises NotFound."""
+        """Remove a schedule; runs it started go on. Raises NotFound.
+
+        A sweep finds the settled runs of a schedule by the schedule: those of one that is gone are kept for good.
+        """
         if (await self.service.perform(ScheduleDelete(check_any(id)))).status == 404:
             raise NotFound(f"no schedule {id!r}")
 

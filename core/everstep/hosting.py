@@ -6,16 +6,13 @@ calls, and hands over; here nothing knows which platform that is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .driver import DONE, Answer, Driver, Retry, Tell, lives_on
-from .errors import AlreadySettled, InvalidArgument, InvalidId, NotFound
+from .errors import AlreadySettled, NotFound
 from .events import Event, dispatch
-from .ids import check_any
-from .nesting import loads
 from .ports import Wake, Waker
 from .promise import State, TaskState, project
 from .rows import from_row
@@ -198,25 +195,3 @@ def _peers(client: Client, wakers: Mapping[str, Waker]) -> Peers | None:
     from .peers import Peers
 
     return Peers(wakers)
-
-
-def wake_to_json(wake: Wake) -> str:
-    """A wake-up as the body of a message: an id and a version, never a value, never an address."""
-    return json.dumps({"id": wake.id, "version": wake.version}, separators=(",", ":"), ensure_ascii=False)
-
-
-def wake_from_json(text: str | bytes) -> Wake:
-    """The wake-up that a message's body is. Raises InvalidArgument, saying what is wrong with it."""
-    try:
-        body = loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"a wake-up is JSON: {error}") from None
-    match body:
-        case {"id": str(id), "version": int(version), **rest} if not rest and not isinstance(version, bool):
-            if version < 0:
-                raise InvalidArgument(f"a wake-up's version counts from 0, and is not {version}")
-            try:
-                return Wake(check_any(id), version)
-            except InvalidId as error:
-                raise InvalidArgument(str(error)) from None
-    raise InvalidArgument('a wake-up is {"id": text, "version": number} and nothing else')

@@ -119,8 +119,15 @@ def from_row(row: Row) -> Record:
     """The record a row holds. Raises StoreCorrupted, naming the id, where its text is damaged."""
     try:
         return _from_row(row)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise StoreCorrupted(f"{row.id}: its row cannot be read: {type(error).__name__}: {error}") from error
+    except _DAMAGED as error:
+        raise _corrupted(row, error) from error
+
+
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError)
+
+
+def _corrupted(row: Row, error: Exception) -> StoreCorrupted:
+    return StoreCorrupted(f"{row.id}: its row cannot be read: {type(error).__name__}: {error}")
 
 
 def _from_row(row: Row) -> Record:
@@ -269,21 +276,24 @@ def schedule_row(schedule: Schedule) -> Row:
 
 
 def schedule_from(row: Row) -> Schedule:
-    """The schedule a row of kind `schedule` holds."""
-    body = _loads(row.rest or "{}")
-    return Schedule(
-        row.id.removeprefix(SCHEDULE_PREFIX),
-        body["cron"],
-        body["id"],
-        body["timeout"],
-        Payload(row.param, body["headers"]),
-        body["tags"],
-        row.created_at,
-        body["next"],
-        body["last"],
-        body["wake"],
-        row.rev,
-    )
+    """The schedule a row of kind `schedule` holds. Raises StoreCorrupted, naming the id, where its text is damaged."""
+    try:
+        body = _loads(row.rest or "{}")
+        return Schedule(
+            row.id.removeprefix(SCHEDULE_PREFIX),
+            body["cron"],
+            body["id"],
+            body["timeout"],
+            Payload(row.param, body["headers"]),
+            body["tags"],
+            row.created_at,
+            body["next"],
+            body["last"],
+            body["wake"],
+            row.rev,
+        )
+    except _DAMAGED as error:
+        raise _corrupted(row, error) from error
 
 
 def records(rows: Sequence[Row]) -> dict[str, Record]:

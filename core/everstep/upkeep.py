@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from .clock import NEVER
 from .errors import StoreCorrupted
+from .ids import origin_of
 from .kernel.internal import left_to_timers
-from .ports import Query, Wake
+from .kernel.schedules import ticks_of
+from .ports import Commit, Query, Wake
 from .promise import Kind, Record, State, TaskState, due_at, leaves, project, retention_of, satisfied
-from .rows import Row, from_row
+from .rows import Row, from_row, schedule_from
 from .views import Problem, SweepReport, VerifyReport
 
 if TYPE_CHECKING:
@@ -146,26 +148,46 @@ async def _purge(client: Client, now: int) -> int:
     if shortest is None:
         return 0
     purged = 0
-    for state in State:
-        if state is State.PENDING:
+    async for row in _over(client, now - shortest + 1):
+        try:
+            purged += await _purged(client, from_row(row), now)
+        except StoreCorrupted:
             continue
-        async for row in _rows(client, state=state.value, roots=True, settled_before=now - shortest + 1):
-            try:
-                purged += await _purged(client, from_row(row), now)
-            except StoreCorrupted:
-                continue
     return purged
 
 
+async def _over(client: Client, before: int) -> AsyncIterator[Row]:
+    """Runs that had settled by then: those with an origin to themselves, and each schedule's, which share one."""
+    for state in State:
+        if state is not State.PENDING:
+            async for row in _rows(client, state=state.value, roots=True, settled_before=before):
+                yield row
+    async for row in _rows(client, kinds=(Kind.SCHEDULE,)):
+        try:
+            prefix = ticks_of(schedule_from(row))
+        except StoreCorrupted:
+            continue
+        if "." in prefix:
+            async for tick in _rows(client, prefix=prefix, kinds=(Kind.ROOT,), settled_before=before):
+                yield tick
+
+
 async def _purged(client: Client, root: Record, now: int) -> int:
-    """Remove a tree if its time has come. Raises StoreCorrupted."""
-    keep = retention_of(root.tags)
+    """Remove a tree if its time has come, the root last: it is what the rest is found by. Raises StoreCorrupted."""
+    keep, id = retention_of(root.tags), root.id
     if keep is None or root.callbacks or root.listeners or (root.settled_at or now) + keep > now:
         return 0
-    for other in [from_row(row) for row in await client.store.branch(root.id)]:
+    shared = "." in id
+    rows = [row async for row in _rows(client, prefix=f"{id}.")] if shared else await client.store.branch(id)
+    for other in [root, *map(from_row, rows)]:
         for payload in (other.param, other.value):
-            await client.codec.discard(payload, root.id)
-    return await client.store.delete(root.id)
+            await client.codec.discard(payload, id)
+    if not shared:
+        return await client.store.delete(id)
+    ids = [*[row.id for row in rows], id]
+    for at in range(0, len(ids), 90):
+        await client.store.commit(Commit(origin_of(id), (), tuple(ids[at : at + 90])))
+    return len(ids)
 
 
 def _shortest_retention(client: Client) -> int | None:

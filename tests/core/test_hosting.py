@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from everstep import App, Client, Context, InvalidArgument, current_step
 from everstep.driver import DONE, Retry
-from everstep.hosting import Host, wake_from_json, wake_to_json
+from everstep.hosting import Host
 from everstep.ports import Wake
 from everstep.stores.memory import MemoryStore
 from everstep.wakers.local import LocalWaker
+from everstep.wakers.message import wake_from_json, wake_to_json
 
 
 class Time:

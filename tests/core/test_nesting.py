@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from everstep.codec import Codec
 from everstep.errors import DecodeError, InvalidArgument
-from everstep.hosting import wake_from_json
 from everstep.http.strict import loads as strict
 from everstep.nesting import DEEPEST, NestedTooDeeply, check_nesting, loads
 from everstep.plain import MAX_DEPTH
 from everstep.promise import Payload
+from everstep.wakers.message import wake_from_json
 
 
 class Measured(json.JSONDecoder):

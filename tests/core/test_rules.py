@@ -25,6 +25,7 @@ from everstep.starts import WORK
 from everstep.stores.sqlite import SqliteStore
 from everstep.testing import Simulation
 from everstep.testing.conformance.rows import row
+from everstep.testing.simulation import Mode
 from everstep.views import SweepReport
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -289,6 +290,36 @@ def test_t1_endless_chains_leave_nothing_behind() -> None:
     assert max(sizes[3:]) <= sizes[3] + 3
     with pytest.raises(LookupError):
         sim.record("c")
+
+
+@pytest.mark.parametrize("mode", ["rows", "queue"])
+def test_t1_the_runs_of_a_schedule_are_removed_too_and_what_they_made_with_them(mode: Mode) -> None:
+    """Rule T1: their ids have a dot, and they share an origin, so that no tree of theirs is an origin's."""
+    app = App("nightly", retention=timedelta(hours=1))
+
+    @app.step
+    def count(what: str) -> str:
+        return what
+
+    @app.workflow
+    async def part(ctx: Context, what: str) -> str:
+        return await ctx.run(count, what)
+
+    @app.workflow
+    async def report(ctx: Context, what: str) -> list[str]:
+        return await asyncio.gather(ctx.rpc(part, what), ctx.run(count, what))
+
+    sim = Simulation(app, mode=mode)
+    sim.schedule("n", "*/10 * * * *", report, "sales")
+    sizes = []
+    for _ in range(30):
+        sim.advance(hours=1)
+        sim.call(lambda client: client.sweep())
+        sizes.append(len(sim.records()))
+    roots = [id for id in sim.records() if id.count(".") == 1]
+    assert len(roots) in (6, 7), "an hour's"
+    assert max(sizes[3:]) <= sizes[3] + 4
+    assert sizes[-1] <= 7 * 4 + 1, "each with its child, and a step of each, and the schedule"
 
 
 def test_w10_what_cannot_be_read_keeps_a_sweep_from_nothing_else() -> None:

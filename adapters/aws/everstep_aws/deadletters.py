@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from everstep.driver import Retry
 from everstep.errors import InvalidArgument, PlatformError
-from everstep.hosting import wake_from_json
 from everstep.registry import App
+from everstep.wakers.message import wake_from_json
 
 from .events import read
 from .function import Function, key_of

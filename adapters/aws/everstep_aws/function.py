@@ -18,8 +18,9 @@ from everstep.client import Client
 from everstep.driver import Retry
 from everstep.errors import InvalidArgument, PlatformError
 from everstep.events import Event, EventRefused
-from everstep.hosting import Host, wake_from_json
+from everstep.hosting import Host
 from everstep.peers import read_peers
+from everstep.wakers.message import wake_from_json
 
 from .events import Batch, Item, UnknownEvent, direct, is_http, read
 from .observe import observer

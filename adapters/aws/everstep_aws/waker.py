@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from everstep.clock import Clock, SystemClock
 from everstep.errors import WakerError
-from everstep.hosting import wake_to_json
 from everstep.ports import Wake
+from everstep.wakers.message import wake_to_json
 
 from .calls import Caller, make_client
 

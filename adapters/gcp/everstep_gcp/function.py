@@ -21,8 +21,9 @@ from everstep.client import Client
 from everstep.driver import Done
 from everstep.errors import InvalidArgument, PlatformError
 from everstep.events import Event, EventRefused, run_id
-from everstep.hosting import Host, wake_from_json
+from everstep.hosting import Host
 from everstep.nesting import loads
+from everstep.wakers.message import wake_from_json
 
 from .auth import Unauthorized, Verifier
 from .events import event_of, is_cloud_event

@@ -21,8 +21,8 @@ from weakref import WeakKeyDictionary
 
 from everstep.clock import Clock, SystemClock, to_datetime
 from everstep.errors import InvalidArgument, WakerError
-from everstep.hosting import wake_to_json
 from everstep.ports import Wake
+from everstep.wakers.message import wake_to_json
 
 from .settings import WAKE_PATH, Settings
 

@@ -20,9 +20,10 @@ from everstep.client import Client
 from everstep.driver import Done
 from everstep.errors import InvalidArgument, PlatformError
 from everstep.events import EventRefused
-from everstep.hosting import Host, wake_from_json
+from everstep.hosting import Host
 from everstep.ports import Wake
 from everstep.wakers.local import LocalWaker
+from everstep.wakers.message import wake_from_json
 
 from .auth import SECRET_HEADER, NotAllowed, check_secret, same, verify_token
 from .events import webhook

@@ -79,6 +79,11 @@ def expand(template: str, id: str, timestamp: int) -> str:
     return template.replace("{{.timestamp}}", str(timestamp)).replace("{{.id}}", id)
 
 
+def ticks_of(schedule: Schedule) -> str:
+    """What the ids of a schedule's promises begin with."""
+    return expand(schedule.promise_id.partition("{{.timestamp}}")[0], schedule.id, 0)
+
+
 class Fired(NamedTuple):
     """Ticks to be created where they are absent, then the schedule as it moves on."""
 

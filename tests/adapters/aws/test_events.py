@@ -17,12 +17,12 @@ from everstep import App, Context
 from everstep.client import Client
 from everstep.errors import StoreUnavailable, UnknownFunction
 from everstep.events import Event
-from everstep.hosting import wake_to_json
 from everstep.ports import Commit, Put, Refused, Wake
 from everstep.promise import TaskState
 from everstep.stores.memory import MemoryStore
 from everstep.testing.conformance.rows import row
 from everstep.tokens import sign
+from everstep.wakers.message import wake_to_json
 from everstep_aws import MalformedEvent, UnknownEvent, durable, handler
 from everstep_aws.deadletters import DeadLetters
 from everstep_aws.events import read

@@ -10,10 +10,10 @@ from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 
 from everstep.client import Client
-from everstep.hosting import wake_to_json
 from everstep.ports import Wake
 from everstep.testing.conformance import HandlerSuite
 from everstep.testing.conformance.handlers import Rig, Work
+from everstep.wakers.message import wake_to_json
 from everstep_aws import handler
 from everstep_aws.calls import Caller
 from everstep_aws.store import DynamoStore

@@ -12,8 +12,8 @@ import pytest
 from moto import mock_aws
 
 from everstep import App, Client, Context
-from everstep.hosting import wake_from_json
 from everstep.stores.memory import MemoryStore
+from everstep.wakers.message import wake_from_json
 from everstep_aws import handler
 
 from .cloud import QUEUE_ARN, Cloud, LambdaContext, Message

@@ -10,10 +10,10 @@ import pytest
 from moto import mock_aws
 
 from everstep.errors import WakerError
-from everstep.hosting import wake_from_json
 from everstep.ports import Store, Wake
 from everstep.stores.memory import MemoryStore
 from everstep.testing.conformance import Rig, WakerSuite
+from everstep.wakers.message import wake_from_json
 from everstep_aws.calls import make_client
 from everstep_aws.store import open_store
 from everstep_aws.waker import FARTHEST, NoWaker, SqsWaker, open_waker

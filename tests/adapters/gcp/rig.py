@@ -13,10 +13,10 @@ import flask
 
 from everstep.client import Client
 from everstep.errors import StoreUnavailable
-from everstep.hosting import wake_from_json
 from everstep.ports import Store, Wake
 from everstep.registry import App
 from everstep.stores.memory import MemoryStore
+from everstep.wakers.message import wake_from_json
 from everstep_gcp import CloudTasksWaker, Settings, Verifier, handler
 from everstep_gcp.connection import Connection
 from everstep_gcp.names import id_of

@@ -10,7 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from everstep.promise import RETENTION, State
+from everstep.clock import NEVER
+from everstep.promise import EMPTY, RETENTION, Kind, Schedule, State
+from everstep.rows import schedule_row
 from everstep.testing.conformance.rows import row, write
 from everstep_supabase.store import PostgresStore
 from tests.adapters.supabase.conftest import migration
@@ -93,6 +95,27 @@ def test_the_purge_takes_settled_trees_past_their_retention_and_nothing_else(pro
     assert left == sorted(["fresh", "fresh.1", "ever", "awaited", "listened", "odd", "huge", "pending", "gone-not"])
     assert ask(project, "select count(*) from cron.job_run_details") == [(1,)]
     assert ask(project, "select everstep.purge()") == [(0,)]
+
+
+def test_the_purge_takes_the_runs_of_schedules_one_by_one(project: str) -> None:
+    """Their ids have a dot, and they share an origin."""
+
+    def run(id: str, state: State = State.RESOLVED, at: int | None = 1, kind: str = Kind.ROOT) -> Any:
+        tags = json.dumps({RETENTION: "1000"}, separators=(",", ":"))
+        return row(id, kind=kind, state=state.value, settled_at=at, tags=tags, branch=id)
+
+    schedule = Schedule("n", "* * * * *", "{{.id}}.{{.timestamp}}", NEVER, EMPTY, {}, 1, 2)
+    other = schedule._replace(id="odd", promise_id="tick-{{.timestamp}}")
+    put(
+        project,
+        schedule_row(schedule), schedule_row(other),
+        run("n.100"), row("n.100.1"), row("n.100.1.2"), run("n.1000"),
+        run("n.200", at=2**52), row("n.200.1"), run("n.300", State.PENDING, None), row("n.300.1"),
+        run("n.400", kind=Kind.STEP), run("m.100"), run("n-1.100"),
+    )  # fmt: skip
+    assert ask(project, "select everstep.purge()") == [(4,)]
+    left = [id for (id,) in ask(project, "select id from everstep.rows where kind <> 'schedule' order by id")]
+    assert left == sorted(["n.200", "n.200.1", "n.300", "n.300.1", "n.400", "m.100", "n-1.100"])
 
 
 def test_an_older_pg_cron_gets_a_minutely_job_that_loops(supabase_server: postgres.Server) -> None:

@@ -387,9 +387,18 @@ declare
     one record;
     purged bigint := 0;
 begin
+    -- Roots; and the runs of each schedule, whose ids have a dot, and which share an origin.
     for one in
-        select r.id from unnest(array['resolved', 'rejected', 'rejected_canceled', 'rejected_timedout']) s,
-            lateral (select * from everstep.rows where state = s and strpos(id, '.') = 0) r
+        select r.id from (
+            select r.* from unnest(array['resolved', 'rejected', 'rejected_canceled', 'rejected_timedout']) s,
+                lateral (select * from everstep.rows where state = s and strpos(id, '.') = 0) r
+            union all
+            select r.* from everstep.rows s, lateral (select replace(
+                    split_part(s.rest::json->>'id', '{{.timestamp}}', 1), '{{.id}}', substr(s.id, 11)) as ticks) t,
+                lateral (select * from everstep.rows where id > split_part(t.ticks, '.', 1) || '.'
+                    and id < split_part(t.ticks, '.', 1) || '/' and starts_with(id, t.ticks)) r
+            where s.kind = 'schedule' and strpos(t.ticks, '.') > 0 and r.kind = 'root' and r.state <> 'pending'
+        ) r
         where r.kind <> 'schedule' and r.tags like '%"everstep:retention":"%'
             and (r.rest is null or (r.rest::json->'c' is null and r.rest::json->'l' is null))
             and r.tags::json->>'everstep:retention' ~ '^[0-9]{1,15}$'
