@@ -69,6 +69,7 @@ def process(program: str | None, folder: Path, *options: str) -> Iterator[tuple[
 async def connected(transport: str, program: str | None, folder: Path, *options: str) -> AsyncIterator[Client]:
     """A client of a fresh server, which dies with the session."""
     from mcp import Client, StdioServerParameters
+    from mcp.client.stdio import stdio_client
 
     if transport == "http":
         with process(program, folder, *options) as (_, url):
@@ -77,7 +78,8 @@ async def connected(transport: str, program: str | None, folder: Path, *options:
         return
     words = command(program, folder, *options)
     server = StdioServerParameters(command=words[0], args=words[1:], env=environment(folder), cwd=ROOT)
-    async with Client(server) as client:
+    # By default it is the stderr of the test in which `mcp` happened to be imported first, which may be none of a file.
+    async with Client(stdio_client(server, errlog=sys.__stderr__ or sys.stderr)) as client:
         yield client
 
 
