@@ -133,7 +133,7 @@ class Rig:
 
     async def resumed(self, name: str, steps: int, *, settle: bool) -> int:
         """The round trips of the invocation that resumes for the last time."""
-        id = f"{name}-{steps}-{self.driver._cache_size}".replace("_", "-")
+        id = f"{name}-{steps}-{next(numbers)}".replace("_", "-")
         handle: Any = await self.client.start(name, steps, id=id)
         await self.deliver(id)
         trips = 0
