@@ -243,7 +243,7 @@ class Codec:
         What is another's stays: a client of the protocol writes into its payloads' headers whatever it likes.
         """
         place = payload.headers.get(REF, "")
-        if self.blobs is not None and place.startswith((f"{root}/", f"{root}.")):
+        if self.blobs is not None and f"{place.rsplit('/', 2)[0]}.".startswith(f"{root}."):
             await self.blobs.delete(place)
 
     def digest(self, fn: str, args: Any, kwargs: Any) -> str:

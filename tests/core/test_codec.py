@@ -143,7 +143,7 @@ def test_a_payload_above_the_limit_goes_to_the_blobs_and_comes_back() -> None:
             assert await codec.externalize(reference, "root.1", "value") == reference
             with pytest.raises(DecodeError, match="was not fetched"):
                 codec.decode(reference)
-            for other in ("roo", "root.1/val", "other"):
+            for other in ("roo", "root.1/val", "root.1/value", "other"):
                 await codec.discard(reference, other)
             assert blobs.held != {}, "it is of another tree"
             await codec.discard(reference, "root")

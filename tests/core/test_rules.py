@@ -16,6 +16,7 @@ import pytest
 
 from everstep import App, Client, Context, InvalidId, NondeterminismError, RealIOError, Retry
 from everstep.clock import NEVER
+from everstep.errors import StoreUnavailable
 from everstep.ids import MAX_BYTES, detached_id
 from everstep.ports import Commit, Put, Query
 from everstep.promise import RETENTION, TARGET, Kind, Record, State
@@ -320,6 +321,45 @@ def test_t1_the_runs_of_a_schedule_are_removed_too_and_what_they_made_with_them(
     assert len(roots) in (6, 7), "an hour's"
     assert max(sizes[3:]) <= sizes[3] + 4
     assert sizes[-1] <= 7 * 4 + 1, "each with its child, and a step of each, and the schedule"
+
+
+def test_t1_a_sweep_that_died_within_a_run_is_made_good_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule T1: the run of a schedule is removed in several commits, and is found by its root, which goes last."""
+    app = App("large", retention=timedelta(hours=1))
+
+    @app.workflow
+    async def report(ctx: Context) -> None:
+        return None
+
+    sim = Simulation(app)
+    sim.schedule("n", "0 * * * *", report)
+    sim.advance(hours=1)
+    (root,) = [id for id in sim.records() if id.startswith("n.")]
+    sim.call(lambda client: client.unschedule("n"))
+    sim.schedule("n", "0 0 1 1 *", report)
+    sim.advance(hours=2)
+
+    async def grow_and_die(client: Client) -> None:
+        for n in range(200):
+            one = row(f"{root}.{n}", branch=root, kind=Kind.STEP, state="resolved", settled_at=1)
+            assert await client.store.commit(Commit("n", (Put(one, 0),))) is None
+        commit, made = client.store.commit, []
+
+        async def dying(one: Commit) -> object:
+            made.append(one)
+            if len(made) == 2:
+                raise StoreUnavailable("it died")
+            return await commit(one)
+
+        monkeypatch.setattr(client.store, "commit", dying)
+        with pytest.raises(StoreUnavailable):
+            await client.sweep()
+        monkeypatch.undo()
+
+    sim.call(grow_and_die)
+    assert 100 < len(sim.records()) < 150
+    sim.call(lambda client: client.sweep())
+    assert not [id for id in sim.records() if id.startswith("n.")]
 
 
 def test_w10_what_cannot_be_read_keeps_a_sweep_from_nothing_else() -> None:

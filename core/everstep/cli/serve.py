@@ -188,6 +188,8 @@ class EventLog:
         self._put_off: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
+        if event.kind in ("settled", "halted"):
+            self._put_off.pop(event.id, None)
         match event.kind:
             case "settled":
                 ok = event.detail.get("state") == "resolved"
