@@ -28,22 +28,16 @@ async def call_workflow(scope: Scope, info: FunctionInfo, args: Sequence[Any], k
     ctx = Context(scope)
     while True:
         try:
-            return await _once(info, ctx, args, kwargs)
+            result = info.fn(ctx, *args, **kwargs)
+            if isinstance(result, GeneratorType):  # before coroutines: asyncio of 3.11 takes a generator for one
+                return await _drive(result)
+            return await result if asyncio.iscoroutine(result) else result
         except Exception as error:
             delay = info.retry.delay_after(scope.attempt, error)
             if delay is None or isinstance(error, NondeterminismError):
                 raise
         scope.attempt += 1
         await scope.body.timer(scope, scope.body.now_ms + delay)
-
-
-async def _once(info: FunctionInfo, ctx: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    result = info.fn(ctx, *args, **kwargs)
-    if isinstance(result, GeneratorType):  # before coroutines: asyncio of 3.11 takes a generator for one
-        return await _drive(result)
-    if asyncio.iscoroutine(result):
-        return await result
-    return result
 
 
 async def call_inline(

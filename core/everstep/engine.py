@@ -35,7 +35,7 @@ from .operation import (
     plain_call,
 )
 from .past import Delivery, Past
-from .promise import Kind, State, Tree
+from .promise import RESOLVED, Kind, State, Tree
 from .waits import tree_of
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ class Body:
         """Nothing ran before: the body may log from its first line on."""
         self.replaying = False
 
-    def deliver(self, id: str, at: int, completion: Completion) -> None:
-        """Hand one completion to the body and run it to quiescence. `completion.value` is plain JSON."""
+    def deliver(self, id: str, at: int, completion: tuple[State, Any]) -> None:
+        """Hand one completion to the body and run it to quiescence. Its value is plain JSON."""
         self.replaying = False
         self.delivered += 1
         self._deliver(id, at, completion)
@@ -160,6 +160,8 @@ class Body:
         if not self.new:
             return []
         fresh, self.new = self.new, []
+        if len(fresh) == 1 and not fresh[0].done():
+            return fresh
         return [op for op in fresh if op.key in self.ops and not op.done()]
 
     def take_ended_children(self) -> list[tuple[DurableFuture[Any], Completion]]:
@@ -240,7 +242,8 @@ class Body:
         op.kwargs = kwargs
         op.options = options
         # A sequence of steps meets its records in order, where the next one is a position and not a search.
-        record = self._next_record if id == self.next_key else self._expected(id)
+        next_key = self.next_key
+        record = self._next_record if next_key is None or id == next_key else self._expected(id)
         op._record = record
         if record is None:
             self._issue(op)
@@ -450,7 +453,7 @@ class Body:
         except DecodeError as error:
             raise self.loop.refuse(error) from None
 
-    def _deliver(self, id: str, at: int, completion: Completion | None, record: Cells | None = None) -> None:
+    def _deliver(self, id: str, at: int, completion: tuple[State, Any] | None, record: Cells | None = None) -> None:
         """Complete what stands under an id, and run the body; a replay gives the record instead of the completion."""
         if at > self.now_ms:
             self.now_ms = at
@@ -464,10 +467,10 @@ class Body:
                 if completion is None:
                     if record is None:
                         self._diverge(id, "a timer", describe(op))
-                    completion = Completion(*record[2:])
+                    completion = record[2:]
                 if not op.done():
                     state, value = completion
-                    if state is State.RESOLVED:
+                    if state is RESOLVED:
                         info = op.info
                         as_is = op.kind == Kind.DETACHED or (info is not None and type(value) is info.exact)
                         op.set_result(value if as_is else self.restore(op, value))

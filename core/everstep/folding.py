@@ -31,12 +31,9 @@ _BETWEEN = ",\n"
 _WIDTH = 8
 
 
-class Entry(NamedTuple):
-    """One delivery: its id, its instant in milliseconds, and its record where that is local."""
-
-    id: str
-    at: int
-    row: Row | None
+Entry = tuple[str, int, Row | None]
+"""One delivery: its id, its instant in milliseconds, and its record where that is local. A plain tuple, because every
+step makes one."""
 
 
 class Folding(NamedTuple):
@@ -77,7 +74,7 @@ def fold_record(branch: str, prefix: str, number: int, began_at: int, entries: S
         branch,
         value=Payload(f"[\n{_BETWEEN.join(columns)}\n]"),
         created_at=began_at,
-        settled_at=entries[-1].at,
+        settled_at=entries[-1][1],
         attempt=len(entries),
     )
 

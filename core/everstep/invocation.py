@@ -28,10 +28,10 @@ from .journal import Journal, fresh, unhurried_collector
 from .lifecycle import continue_as_new, fulfill, suspend
 from .operation import Completion, DurableFuture, decode_call, encode_call
 from .ports import Guard
-from .promise import EMPTY, Kind, Plan, Record, State, leaves, make, project, satisfied
-from .recording import FOUND, GROWN, Ready, Recorder
+from .promise import EMPTY, Kind, Plan, Record, State, leaves, project, satisfied
+from .recording import FOUND, GROWN, Ready, ReadyCells, Recorder
 from .rows import Row, from_row
-from .steps import FailedForGood, FailedForNow, Outcome, Succeeded, run_step
+from .steps import FailedForNow, Outcome, run_step
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -72,7 +72,7 @@ class Invocation:
         self._codec = driver.codec
         # An acquisition clears them, so that who makes it over to us says what they were.
         self._armed: Mapping[str, int] = dict(self.holding.task.timers if armed is None else armed)
-        self._ready: list[Ready] = []
+        self._ready: list[ReadyCells] = []
         self._waiting: list[DurableFuture[Any]] = []
         self._running: dict[asyncio.Task[Outcome], DurableFuture[Any]] = {}
         self._use(journal, kept)
@@ -300,9 +300,8 @@ class Invocation:
             await self.children.create(creations)
         if body.ended_children:
             self._ready.extend([self._ended(op, completion) for op, completion in body.take_ended_children()])
-        gone = body.take_cancellations()
-        if gone:
-            await self._cancel(gone)
+        if body.cancellations:
+            await self._cancel(body.take_cancellations())
 
     def _arrived(self, item: Ready | None) -> None:
         if item is not None:
@@ -378,15 +377,12 @@ class Invocation:
         )
 
     async def _landed(self, op: DurableFuture[Any], outcome: Outcome) -> None:
-        match outcome:
-            case Succeeded():
-                item = (op, op.key, State.RESOLVED, outcome.payload, self.driver.clock.now(), op.at)
-                self._ready.append(make(Ready, item))
-            case FailedForGood(payload, state):
-                self._ready.append(Ready(op, op.key, state, payload, self.holding.now(), op.at))
-            case FailedForNow():
-                self.backoff[op.key] = (await self.recorder.fail(op, outcome), op)
-                self.steps_done += 1
+        if isinstance(outcome, FailedForNow):
+            self.backoff[op.key] = (await self.recorder.fail(op, outcome), op)
+            self.steps_done += 1
+        else:
+            state, payload, value = outcome
+            self._ready.append((op, op.key, state, payload, self.driver.clock.now(), op.at, value))
 
     async def _wait(self, body: Body) -> None:
         """Wait for a running step, or for a timer of the body."""
@@ -408,17 +404,18 @@ class Invocation:
             await self.holding.renew()
         for item, stands in zip(batch, written, strict=True):
             self._hand_over(body, item, stands)
-        await self.recorder.fold_pieces(body.began_at, GROWN)
+        if len(self.recorder.tail) >= self.recorder.grown:
+            await self.recorder.fold_pieces(body.began_at, GROWN)
 
-    def _hand_over(self, body: Body, item: Ready, stands: tuple[State, Any, Row]) -> None:
-        op, key, _, _, at, _ = item
+    def _hand_over(self, body: Body, item: ReadyCells, stands: tuple[State, Any, Row]) -> None:
+        op, key, _, _, at, _, _ = item
         state, value, row = stands
         self.recorder.note(key, at, row)
         if self.children.foreign:
             self.children.foreign.pop(key, None)
         if op is None or op.kind != Kind.TIMER:
             self.steps_done += 1
-        body.deliver(key, at, make(Completion, (state, value)))
+        body.deliver(key, at, (state, value))
         if self.driver.tells_steps:
             self.driver.tell("delivered", key, state=state.value)
 

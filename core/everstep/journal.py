@@ -126,7 +126,7 @@ async def _read(record: Record, task: Task, rows: Sequence[Row], codec: Codec, n
         stale,
         overdue,
         progressed,
-        [make(Entry, (id, at, local.get(id))) for id, at in zip(ids, instants, strict=True)],
+        list(zip(ids, instants, map(local.get, ids), strict=True)),
         len(folds),
     )
 

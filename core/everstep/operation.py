@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import PromiseCanceled, PromiseTimedOut
 from .plain import plain
-from .promise import Kind, Payload, State
+from .promise import RESOLVED, Kind, Payload, State
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -76,6 +76,9 @@ class Completion(NamedTuple):
     value: Any
 
 
+_await = asyncio.Future.__await__
+
+
 class DurableFuture(asyncio.Future[T]):
     """The value of an operation. `id` is its promise's id, final from the start; `key` is its position in the body,
     which is the same unless the promise has a name of its own."""
@@ -132,15 +135,14 @@ class DurableFuture(asyncio.Future[T]):
                     body.advance()
                     del body.ops[self.key]
                     _, _, state, value = record
-                    if state is State.RESOLVED:
+                    if state is RESOLVED:
                         info = self.info
                         if info is None or type(value) is not info.exact:
                             value = body.restore(self, value)
                         self.set_result(value)
-                        return value  # type: ignore[no-any-return]
-                    self.set_exception(failure(state, value, self.key))
-                    return self.result()
-        return (yield from super().__await__())
+                    else:
+                        self.set_exception(failure(state, value, self.key))
+        return _await(self)
 
     __iter__ = __await__
 
@@ -176,8 +178,10 @@ def encode_call(
     Raises:
         NotSerializable, PayloadTooLarge, TypeError: naming the parameter or the function.
     """
-    if info is not None and not kwargs and version is None and info.version == 1 and info.takes_as_is(args):
-        return codec.encode_plain([name, list(args)], info.arguments)
+    if info is not None and not kwargs and version is None and info.version == 1:
+        text = info.write_call(args)
+        if text is not None:
+            return codec.encode_text(text, info.arguments)
     flat, named = plain_call(name, info, args, kwargs)
     chosen = version if version is not None else info.version if info is not None else 1
     call: list[Any] = [name, flat]

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from .clock import NEVER
 
+UNREAD: Any = object()
+"""Stands for the value of a payload that nobody has decoded yet."""
+
 make = tuple.__new__
 """What the constructor of a NamedTuple does, in a quarter of its time: for what every step makes several of."""
 
@@ -24,6 +27,10 @@ class State(str, Enum):
     REJECTED = "rejected"
     CANCELED = "rejected_canceled"
     TIMEDOUT = "rejected_timedout"
+
+
+RESOLVED = State.RESOLVED
+"""By a name of its own for what every step asks: Python 3.11 finds a member of an enumeration by a call."""
 
 
 class TaskState(str, Enum):

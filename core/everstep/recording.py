@@ -14,7 +14,7 @@ from .folding import Entry, Folding, fold_record
 from .ids import child_prefix, origin_of
 from .operation import DurableFuture
 from .ports import Commit, Put
-from .promise import EMPTY, Kind, Payload, Record, Stamp, State, make
+from .promise import EMPTY, UNREAD, Kind, Payload, Record, Stamp, State, make
 from .rows import Row, from_row, is_local, to_row
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ ERROR = "everstep:error"
 class Ready(NamedTuple):
     """A completion that is about to be written: the operation (None for one of asyncio's timers) and its outcome.
 
-    It came about at `at` and was begun at `began`, in milliseconds.
+    It came about at `at` and was begun at `began`, in milliseconds. `value` is what the payload holds, where that is
+    known already.
     """
 
     op: DurableFuture[Any] | None
@@ -52,6 +53,11 @@ class Ready(NamedTuple):
     payload: Payload
     at: int
     began: int | None = None
+    value: Any = UNREAD
+
+
+ReadyCells = tuple[DurableFuture[Any] | None, str, State, Payload, int, int | None, Any]
+"""What a `Ready` is made of: what every step makes one of, and reads by its place."""
 
 
 class Recorder:
@@ -74,6 +80,7 @@ class Recorder:
         self.loose = loose
         self.tail = tail
         self.folds = folds
+        self.grown = GROWN * _PIECE * holding.driver.fold_after
 
     def attempts(self, op: DurableFuture[Any]) -> int:
         """How often this step has failed already."""
@@ -100,14 +107,14 @@ class Recorder:
         """Whether two params are the same call: an encrypted one is another text every time."""
         return stood == own or (bool(stood.headers) and self._codec.decode(stood) == self._codec.decode(own))
 
-    async def complete(self, item: Ready, n: int) -> tuple[State, Any, Row]:
+    async def complete(self, item: ReadyCells, n: int) -> tuple[State, Any, Row]:
         """Write one completion as delivery number `n`; returns what stands: state, plain value and row.
 
         Raises:
             LeaseLost: another holder took over.
             StoreError: the platform is in trouble; the outcome of the write is unknown.
         """
-        op, key, state, payload, at, began = item
+        op, key, state, payload, at, began, value = item
         kind = op.kind if op is not None else Kind.TIMER
         param = op.param if op is not None and kind != Kind.TIMER else EMPTY
         fence = self._holding.soft_fence
@@ -149,13 +156,13 @@ class Recorder:
             if stood.param == param or (
                 op is not None and self._same(await self._codec.internalize(stood.param), op.param)
             ):
-                state, payload = stood.state, stood.value
+                state, payload, value = stood.state, stood.value, UNREAD
         else:
             raise LeaseLost(self._holding.id)
         self.revs[key] = expect + 1
-        if payload.headers:
-            payload = await self._codec.internalize(payload)
-        return state, self._codec.decode(payload), row
+        if value is UNREAD:
+            value = self._codec.decode(await self._codec.internalize(payload) if payload.headers else payload)
+        return state, value, row
 
     def _odd(
         self,
@@ -189,23 +196,23 @@ class Recorder:
 
     def note(self, id: str, at: int, row: Row | None) -> None:
         """A delivery became part of history. What is large stays a record of its own when it is folded."""
-        if row is not None and _size(row) > _LARGE:
+        if row is not None and len(row[9] or "") + len(row[10] or "") > _LARGE:
             row = None
-        self.tail.append(make(Entry, (id, at, row)))
+        self.tail.append((id, at, row))
 
     def folding(self, began_at: int, size: int) -> Folding:
         """The first entries of the tail as one record, so that later loads read few (rule P3)."""
         holding = self._holding
         entries = self.tail[:size]
-        if sum([_size(entry.row) for entry in entries if entry.row is not None]) > _FOLDED_SIZE:
+        if sum([_size(row) for _, _, row in entries if row is not None]) > _FOLDED_SIZE:
             entries = entries[: holding.driver.fold_after]
         if not self._store.folds:
-            entries = [Entry(entry.id, entry.at, None) for entry in entries]
-            room = _NAMED // (40 + max(len(entry.id.encode()) for entry in entries))
+            entries = [(id, at, None) for id, at, _ in entries]
+            room = _NAMED // (40 + max(len(id.encode()) for id, _, _ in entries))
             entries = entries[: max(1, room)]
         prefix = child_prefix(holding.id, holding.task.generation)
         record = fold_record(holding.id, prefix, self.folds + 1, began_at, entries)
-        return Folding(record, tuple([entry.id for entry in entries if entry.row is not None]), len(entries))
+        return Folding(record, tuple([id for id, _, row in entries if row is not None]), len(entries))
 
     async def fold(self, folding: Folding) -> None:
         """Write a fold by itself. Raises LeaseLost."""

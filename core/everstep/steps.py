@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import ControlFlow, NotSerializable, PayloadTooLarge
-from .promise import Payload, State, make
+from .promise import RESOLVED, UNREAD, Payload, State
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -33,7 +33,7 @@ class StepInfo(NamedTuple):
         return self.app.dependency(type_)
 
 
-_current: ContextVar[StepInfo | None] = ContextVar("everstep_step", default=None)
+_current: ContextVar[tuple[str, int, App] | None] = ContextVar("everstep_step", default=None)
 
 
 def current_step() -> StepInfo:
@@ -41,20 +41,11 @@ def current_step() -> StepInfo:
     step = _current.get()
     if step is None:
         raise LookupError("no step runs here: current_step() is for functions that ctx.run calls")
-    return step
-
-
-class Succeeded(NamedTuple):
-    payload: Payload
-
-
-class FailedForGood(NamedTuple):
-    payload: Payload
-    state: State = State.REJECTED
+    return StepInfo._make(step)
 
 
 class FailedForNow(NamedTuple):
-    """`delay` milliseconds until the next attempt; `error` in a few words."""
+    """The step is to run again, `delay` milliseconds from now; `error` in a few words."""
 
     delay: int
     error: str
@@ -63,7 +54,11 @@ class FailedForNow(NamedTuple):
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
-Outcome = Succeeded | FailedForGood | FailedForNow
+Ended = tuple[State, Payload, Any]
+"""How a step ended for good: its state, its payload, and what that holds where nobody can change it, UNREAD elsewhere.
+A plain tuple, because every step makes one."""
+
+Outcome = Ended | FailedForNow
 Threads = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
@@ -92,7 +87,7 @@ async def run_step(
         timeout: milliseconds; then the step is rejected for good, timed out. A blocking step is abandoned, not stopped.
         threads: how to run a blocking step beside the loop; None runs it on the loop.
     """
-    step = make(StepInfo, (id, attempt, app))
+    step = (id, attempt, app)
     token = _current.set(step)
     limit = None if timeout is None else asyncio.timeout(timeout / 1000)
     try:
@@ -113,15 +108,14 @@ async def run_step(
             if isinstance(error, GeneratorExit) and _current.get() is not step:
                 raise  # abandoned, and closed where something else runs: no failure of the step
             if limit is not None and limit.expired():
-                return FailedForGood(Payload(), State.TIMEDOUT)
+                return State.TIMEDOUT, Payload(), UNREAD
             return _failed(codec, error, attempt, retry)
         try:
-            flat = (
-                value if type(value) is info.exact or info.returns_as_is(value) else info.signature.plain_result(value)
-            )
-            return make(Succeeded, (codec.encode_plain(flat, info.result),))
+            if type(value) is info.exact or info.returns_as_is(value):
+                return RESOLVED, codec.encode_plain(value, info.result), value
+            return RESOLVED, codec.encode_plain(info.signature.plain_result(value), info.result), UNREAD
         except (NotSerializable, PayloadTooLarge, TypeError) as error:
-            return FailedForGood(codec.encode_error(error))
+            return State.REJECTED, codec.encode_error(error), UNREAD
     finally:
         try:
             _current.reset(token)
@@ -141,7 +135,7 @@ async def _call(info: FunctionInfo, args: Sequence[Any], kwargs: Mapping[str, An
 def _failed(codec: Codec, error: BaseException, attempt: int, retry: Retry) -> Outcome:
     delay = retry.delay_after(attempt, error)
     if delay is None:
-        return FailedForGood(codec.encode_error(error))
+        return State.REJECTED, codec.encode_error(error), UNREAD
     from .failures import describe, place
 
     return FailedForNow(delay, f"{type(error).__name__}: {describe(error)['message']}"[:200], place(error))

@@ -34,7 +34,7 @@ def fold(number: int, entries: list[Entry]) -> Row:
 
 
 def entries(numbers: range) -> list[Entry]:
-    return [Entry(f"r.{number}", 10 + number, step_row(number)) for number in numbers]
+    return [(f"r.{number}", 10 + number, step_row(number)) for number in numbers]
 
 
 def test_a_fold_gives_back_what_it_was_given() -> None:
@@ -46,7 +46,7 @@ def test_a_fold_gives_back_what_it_was_given() -> None:
         step_row(5, param="secret", value="sealed", rest='{"vh":{"everstep:key":"k"}}'),
         step_row(6, value="[1,\n 2]"),
     ]
-    row = fold(1, [Entry(f"r.{index + 1}", 11 + index, one) for index, one in enumerate(rows)])
+    row = fold(1, [(f"r.{index + 1}", 11 + index, one) for index, one in enumerate(rows)])
     read_back = Fold(row)
     instants, records = read_back.entries()
 

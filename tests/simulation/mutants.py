@@ -265,8 +265,8 @@ MUTANTS = [
         "complete",
         (
             (
-                "                state, payload = stood.state, stood.value\n",
-                "                state, payload = stood.state, stood.value\n                break\n",
+                "                state, payload, value = stood.state, stood.value, UNREAD\n",
+                "                state, payload, value = stood.state, stood.value, UNREAD\n                break\n",
             ),
         ),
         fixed=ZOMBIES,
@@ -277,7 +277,16 @@ MUTANTS = [
         "P2.4",
         recording.Recorder,
         "complete",
-        (("                state, payload = stood.state, stood.value\n", "                pass\n"),),
+        (("                state, payload, value = stood.state, stood.value, UNREAD\n", "                pass\n"),),
+        fixed=ZOMBIES,
+        only=PARALLEL,
+    ),
+    Mutant(
+        "an orphan's value is recorded, and the body gets its own",
+        "P2.4",
+        recording.Recorder,
+        "complete",
+        (("stood.state, stood.value, UNREAD", "stood.state, stood.value, value"),),
         fixed=ZOMBIES,
         only=PARALLEL,
     ),

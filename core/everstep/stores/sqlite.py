@@ -18,8 +18,9 @@ import json
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
+from operator import itemgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +41,29 @@ _MARKS = ", ".join("?" * _WIDTH)
 
 _INSERT = f"INSERT INTO everstep_rows VALUES ({_MARKS}) ON CONFLICT DO NOTHING"
 _HELD = " AND EXISTS (SELECT 1 FROM everstep_rows WHERE id = ? AND lease = ?)"
-_INSERT_FENCED = f"INSERT INTO everstep_rows SELECT {_MARKS} WHERE 1{_HELD} ON CONFLICT DO NOTHING"
-_STEP = ("id", "branch", "kind", "state", "rev", "epoch", "n", "param", "value", "created_at", "settled_at")
-_INSERT_STEP = (
-    f"INSERT INTO everstep_rows ({', '.join(_STEP)}) SELECT {', '.join('?' * len(_STEP))} WHERE 1{_HELD} "
-    "ON CONFLICT DO NOTHING"
-)
+
+
+def _insert_fenced(*columns: str) -> str:
+    """An INSERT whose rev, the last column, is there only while the fence holds; without it the row is ignored.
+
+    INSERT ... SELECT ... WHERE EXISTS says the same, and takes its row through a table of its own, because it reads the
+    table that it writes.
+    """
+    held = "(SELECT ? FROM everstep_rows WHERE id = ? AND lease = ?)"
+    values = ", ".join([held if name == "rev" else "?" for name in columns])
+    return f"INSERT OR IGNORE INTO everstep_rows ({', '.join(columns)}) VALUES ({values})"
+
+
+def _cells(*columns: str) -> Callable[[Row], tuple[Any, ...]]:
+    return itemgetter(*map(Row._fields.index, columns))
+
+
+_STEP = ("id", "branch", "kind", "state", "epoch", "n", "param", "value", "created_at", "settled_at", "rev")
+_NO_STEP = tuple([name for name in Row._fields if name not in _STEP])
+_ROW = (*[name for name in Row._fields if name != "rev"], "rev")
+_INSERT_STEP, _of_step = _insert_fenced(*_STEP), _cells(*_STEP)
+_INSERT_FENCED, _of_row = _insert_fenced(*_ROW), _cells(*_ROW)
+_of_no_step, _NOTHING = _cells(*_NO_STEP), (None,) * len(_NO_STEP)
 
 
 def _assign(but: tuple[str, ...]) -> str:
@@ -71,8 +89,6 @@ _DELETE = "DELETE FROM everstep_rows WHERE id = ?"
 _DELETE_MANY = "DELETE FROM everstep_rows WHERE id IN (SELECT value FROM json_each(?))"
 _DELETE_ORIGIN = "DELETE FROM everstep_rows WHERE id > ? || '.' AND id < ? || '/'"
 
-_NEITHER = (None, None)
-_NONE = (None, None, None)
 _PENDING = State.PENDING.value
 _CHUNK = 500
 
@@ -229,11 +245,10 @@ def _put_one(cursor: sqlite3.Cursor, put: Put, fence: Fence | None) -> bool:
     if expect == 0:
         if fence is None:
             return cursor.execute(_INSERT, row).rowcount == 1
-        if row[5:7] == _NEITHER and row[14:] == _NONE and row[11] is None:
-            # A step: a NULL that is bound costs as much as a value, and one that is left out costs nothing.
-            step = (*row[:5], *row[7:11], row[12], row[13], fence[0], fence[1])
-            return cursor.execute(_INSERT_STEP, step).rowcount == 1
-        return cursor.execute(_INSERT_FENCED, (*row, fence[0], fence[1])).rowcount == 1
+        if _of_no_step(row) == _NOTHING:
+            # A step: a NULL that is bound costs more than a value, and one that is left out costs nothing.
+            return cursor.execute(_INSERT_STEP, _of_step(row) + fence[:2]).rowcount == 1
+        return cursor.execute(_INSERT_FENCED, _of_row(row) + fence[:2]).rowcount == 1
     held = () if fence is None else fence[:2]
     if row[3] == _PENDING:
         sql = _KEEP if fence is None else _KEEP_FENCED
