@@ -52,7 +52,19 @@ class NotFound(UsageError, LookupError):
 
 
 class Conflict(UsageError):
-    """The id is taken by different work (rule I6)."""
+    """The id is taken by different work (rule I6).
+
+    Args:
+        attachable: whether whoever starts may choose to take what is there: `on_conflict="attach"`, or how that is
+            called where it was asked for.
+    """
+
+    def __init__(self, message: str, *, attachable: bool = False) -> None:
+        super().__init__(message)
+        self.attachable = attachable
+
+    def __str__(self) -> str:
+        return f'{self.args[0]}, or pass on_conflict="attach"' if self.attachable else str(self.args[0])
 
 
 class AlreadySettled(Conflict):

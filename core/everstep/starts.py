@@ -88,6 +88,6 @@ def check_same(existing: Record, work: Work, *, within: bool = False) -> None:
     known = existing.tags.get(WORK)
     if known is not None and known != work.digest:
         raise Conflict(
-            f"{existing.id!r} exists and does other work than {work.name}() with these arguments; choose another id"
-            + ("" if within else ', or pass on_conflict="attach"')
+            f"{existing.id!r} exists and does other work than {work.name}() with these arguments; choose another id",
+            attachable=not within,
         )

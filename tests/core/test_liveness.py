@@ -88,6 +88,13 @@ def test_a_closed_one_is_dead_and_leaves_nothing(path: Path) -> None:
     assert here.token != token
 
 
+def test_a_forgotten_one_is_dead_and_leaves_nothing(path: Path) -> None:
+    token = Liveness(path).token
+
+    assert not Liveness(path).alive(token)
+    assert files(path) == []
+
+
 @pytest.mark.parametrize(
     "token", ["", "worker-7", "elsewhere:" + "0" * 32, "elsewhere:worker", "a:b:c", "../../etc/passwd", "{host}:../x"]
 )

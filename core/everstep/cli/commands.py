@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from everstep.cli import version
-from everstep.errors import EverstepError
+from everstep.errors import Conflict, EverstepError
 
 from . import look, settle, tools, work
 from .options import DONE, PENDING, USAGE
@@ -71,8 +71,8 @@ def run(arguments: Sequence[str]) -> int:
     except EverstepError as error:
         if debug:
             raise
-        # An option of the API goes by another name here.
-        return _fail(str(error).replace('pass on_conflict="attach"', "give --attach"), error, as_json)
+        attachable = isinstance(error, Conflict) and error.attachable
+        return _fail(f"{error.args[0]}, or give --attach" if attachable else str(error), error, as_json)
     except Exception as error:
         if debug:
             raise

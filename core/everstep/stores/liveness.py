@@ -71,6 +71,11 @@ class Liveness:
             os.close(self._file)
             self._file = -1
 
+    def __del__(self) -> None:
+        # Whoever forgets to close has let go of its work: others need not wait for this process's end.
+        with contextlib.suppress(Exception):
+            self.close()
+
     def _enter(self) -> tuple[str, int]:
         """Create and lock a file; begin again if somebody buried it before it was locked."""
         while True:
