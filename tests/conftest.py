@@ -21,7 +21,24 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("everstep", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("everstep")
 
+_PARALLEL = {Path(__file__).parent / name for name in ("core", "conformance", "systems")}
+
 pytest.register_assert_rewrite("everstep.testing.conformance")  # before anything imports it
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Folders of tests that need nothing from outside are run by two workers where nobody says how (-n 0: none).
+
+    Single files are run without, because a worker takes a second to start and keeps the debugger away.
+    """
+    options = config.option
+    if "PYTEST_XDIST_WORKER" in os.environ or options.usepdb or options.collectonly:
+        return  # a worker comes by here too
+    if getattr(options, "numprocesses", 0) is not None or options.dist != "no":
+        return
+    if config.args and all(Path(argument).resolve() in _PARALLEL for argument in config.args):
+        options.numprocesses, options.dist = 2, "worksteal"
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +47,9 @@ def requires_component() -> Callable[..., None]:
     return components.requires_component
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chrome]:
-    """A headless Chromium with a profile of its own, driven by Selenium; its console is at `get_log("browser")`."""
+@pytest.fixture(scope="session")
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A headless Chromium, driven by Selenium: one for all tests, for it takes a second and a half to start."""
     components.requires_component("selenium", hint="pip install -e '.[test]'")
     found = chromium.find()
     components.requires_component("chromium", hint=chromium.HINT, present=found is not None)
@@ -42,7 +59,7 @@ def browser(tmp_path: Path) -> Iterator[Chrome]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = found.chrome
-    for flag in (*chromium.FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
+    for flag in (*chromium.FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(executable_path=found.driver))
@@ -52,6 +69,26 @@ def browser(tmp_path: Path) -> Iterator[Chrome]:
         yield driver
     finally:
         driver.quit()
+
+
+@pytest.fixture
+def browser(_chromium: Chrome) -> Iterator[Chrome]:
+    """A window of its own; cookies, and what the servers of this test had stored, go with it. Its console is at
+    `get_log("browser")`."""
+    driver = _chromium
+    resting = driver.current_window_handle
+    driver.switch_to.new_window("window")
+    driver.get_log("browser")
+    try:
+        yield driver
+    finally:
+        driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        for window in set(driver.window_handles) - {resting}:
+            driver.switch_to.window(window)
+            origin = driver.execute_script("return location.origin")
+            driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+            driver.close()
+        driver.switch_to.window(resting)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

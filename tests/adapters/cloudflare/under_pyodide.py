@@ -25,7 +25,6 @@ MINUTES = "takes minutes there, and runs elsewhere"
 REPOSITORY = "is about the repository or the installed distribution"
 
 MODULES = {
-    "test_browser.py": COMMANDS,
     "test_cli_*.py": COMMANDS,
     "test_http_*.py": CLIENT,
     "test_models.py": CLIENT,
