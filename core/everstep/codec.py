@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import json.encoder
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .errors import DecodeError, NotSerializable, PayloadTooLarge, PlatformError
@@ -72,36 +72,6 @@ def _compact() -> Callable[[Any], str]:
 
 
 _dumps = _compact()
-_quote: Callable[[str], str] = json.encoder.encode_basestring
-_WRITERS: dict[Any, Callable[[Any], str]] = {str: _quote, int: str, bool: {True: "true", False: "false"}.__getitem__}
-
-
-def call_writer(name: str, kinds: Sequence[Any]) -> Callable[[Sequence[Any]], str | None]:
-    """Writes `[name, args]` as the codec would, in one go, where all arguments are of the given plain types.
-
-    The function that is returned answers None where one is not, where it is not ASCII, or where it cannot be written:
-    that is for the codec to look into. Every step writes one.
-    """
-    opening = f"[{_quote(name)},["
-    writers = [(kind, _WRITERS[kind]) for kind in kinds if kind in _WRITERS]
-    count = len(kinds) if len(writers) == len(kinds) else -1
-    join = ",".join
-
-    def write(args: Sequence[Any]) -> str | None:
-        if len(args) != count:
-            return None
-        texts = []
-        try:
-            for value, (kind, text_of) in zip(args, writers, strict=True):
-                if type(value) is not kind:
-                    return None
-                texts.append(text_of(value))
-        except ValueError:  # a number of more digits than Python writes
-            return None
-        text = f"{opening}{join(texts)}]]"
-        return text if text.isascii() else None
-
-    return write
 
 
 class Codec:
@@ -138,10 +108,7 @@ class Codec:
 
     def encode_plain(self, flat: Any, where: str = "value") -> Payload:
         """`encode`, of a value that is JSON-plain already. Raises as `encode`."""
-        return self.encode_text(_text(flat, where), where)
-
-    def encode_text(self, text: str, where: str) -> Payload:
-        """`encode`, of what is JSON text already. Raises PayloadTooLarge."""
+        text = _text(flat, where)
         if self.encryptor is None and len(text) * _WIDEST <= self.hard_limit:
             return make(Payload, (text, NO_TAGS))
         payload = self._encrypt(text)

@@ -178,10 +178,8 @@ def encode_call(
     Raises:
         NotSerializable, PayloadTooLarge, TypeError: naming the parameter or the function.
     """
-    if info is not None and not kwargs and version is None and info.version == 1:
-        text = info.write_call(args)
-        if text is not None:
-            return codec.encode_text(text, info.arguments)
+    if info is not None and not kwargs and version is None and info.version == 1 and info.takes_as_is(args):
+        return codec.encode_plain([name, list(args)], info.arguments)
     flat, named = plain_call(name, info, args, kwargs)
     chosen = version if version is not None else info.version if info is not None else 1
     call: list[Any] = [name, flat]

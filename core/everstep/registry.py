@@ -82,12 +82,12 @@ class WorkflowDecorator(Protocol):
 class FunctionInfo:
     """What the engine knows of a function: its name, its signature (resolved on first use), its retry policy.
     `arguments` and `result` are what errors call them; results of the type `exact`, once it is known, are stored and
-    come back as they are. `write_call` gives the JSON text of a call by position, `[name, args]`, in one go, or None
-    where that takes more (`codec.call_writer`)."""
+    come back as they are."""
 
     __slots__ = (
         "_result",
         "_signature",
+        "_simple",
         "arguments",
         "exact",
         "fn",
@@ -97,7 +97,6 @@ class FunctionInfo:
         "retry",
         "version",
         "workflow",
-        "write_call",
     )
 
     def __init__(
@@ -115,7 +114,7 @@ class FunctionInfo:
         self._signature: Signature | None = None
         self._result: Any = _UNRESOLVED
         self.exact: type | None = None
-        self.write_call: Callable[[Sequence[Any]], str | None] = self._first_call
+        self._simple: Any = _UNRESOLVED
 
     @property
     def signature(self) -> Signature:
@@ -125,14 +124,18 @@ class FunctionInfo:
             self._signature = signature_of(self.fn, skip_first=self.workflow is not None)
         return self._signature
 
-    def _first_call(self, args: Sequence[Any]) -> str | None:
-        from .codec import call_writer
+    def takes_as_is(self, args: Sequence[Any]) -> bool:
+        """Whether these positional arguments are stored, and come back, as they are: one comparison of types."""
+        if self._simple is _UNRESOLVED:
+            self._simple = self._simple_types()
+        return self._simple is not None and tuple(map(type, args)) == self._simple
 
+    def _simple_types(self) -> tuple[type, ...] | None:
+        """The annotations, where all are of plain types and all parameters are given by position."""
         signature = self.signature
-        kinds = [signature.hints.get(name) for name in signature.names]
-        by_position = len(kinds) == len(signature.parameters)
-        self.write_call = call_writer(self.name, kinds) if by_position else _no_text
-        return self.write_call(args)
+        wanted = tuple([signature.hints.get(name) for name in signature.names])
+        plain = len(wanted) == len(signature.parameters) and all(kind in (str, int, bool) for kind in wanted)
+        return wanted if plain else None  # type: ignore[return-value]
 
     def restore(self, value: Any) -> Any:
         """A stored result as the annotated type. Raises DecodeError where it does not fit."""
@@ -150,10 +153,6 @@ class FunctionInfo:
 
 
 _UNRESOLVED: Any = object()
-
-
-def _no_text(args: Sequence[Any]) -> None:
-    return None
 
 
 class App:

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from everstep.blobs import MemoryBlobs
-from everstep.codec import Codec, Payload, call_writer
+from everstep.codec import Codec, Payload
 from everstep.crypto import AesGcm
 from everstep.errors import DecodeError, NotSerializable, PayloadTooLarge
 
@@ -265,42 +265,3 @@ class TestDigest:
     @given(values)
     def test_any_value(self, value: Any) -> None:
         assert Codec().digest("f", [value], {}) == Codec().digest("f", [value], {})
-
-
-PLAIN = {str: any_text, int: st.integers(), bool: st.booleans()}
-
-
-calls = st.lists(st.sampled_from([str, int, bool]), max_size=3).flatmap(
-    lambda kinds: st.tuples(st.just(kinds), st.tuples(*[PLAIN[kind] for kind in kinds]))
-)
-
-
-@given(calls, any_text)
-def test_a_call_written_in_one_go_is_what_the_codec_writes(call: tuple[list[type], tuple[Any, ...]], name: str) -> None:
-    kinds, args = call
-    text = call_writer(name, kinds)(args)
-    if text is None:
-        assert not all(str(part).isascii() for part in (name, *args))
-    else:
-        assert text == Codec().encode_plain([name, list(args)]).data
-
-
-def test_a_call_is_written_in_one_go_only_where_all_of_it_is_of_the_plain_types() -> None:
-    class Number(int):
-        pass
-
-    write = call_writer("charge", [str, int, bool])
-    assert write(("a\n", 7, True)) == '["charge",["a\\n",7,true]]'
-    for other in (
-        (),
-        ("a", 7),
-        ("a", 7, 1),
-        ("a", True, True),
-        ("a", Number(7), True),
-        (None, 7, True),
-        ("é", 7, True),
-    ):
-        assert write(other) is None
-    assert write(("a", 10**5000, True)) is None, "the codec says what is wrong with it"
-    assert call_writer("charge", [str, float])(("a", 1.5)) is None
-    assert call_writer("charge", [])(()) == '["charge",[]]'

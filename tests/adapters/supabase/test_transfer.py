@@ -15,7 +15,7 @@ from everstep.errors import StoreUnavailable, UsageError
 from everstep.http import asgi
 from everstep.ports import Fence, Put
 from everstep.promise import State
-from everstep.steps import _current
+from everstep.steps import StepInfo, _current
 from everstep.testing.conformance.rows import commit, row, write
 from everstep_supabase.store import PostgresStore
 from tests.adapters.supabase.sim import Died, Platform
@@ -149,7 +149,7 @@ def test_a_holder_that_lost_its_lease_leaves_no_row(bank: str) -> None:
     async def scenario() -> None:
         store = PostgresStore(bank)
         await write(store, row("t", lease=2))
-        token = _current.set(type("Step", (), {"id": "t.1"})())  # type: ignore[arg-type]
+        token = _current.set(StepInfo("t.1", 1, App()))
         try:
             async with everstep_supabase.transaction(store) as connection:
                 await connection.execute("insert into ledger (transfer) values ('late')")
@@ -170,7 +170,7 @@ def test_where_another_holders_checkpoint_stands_the_rows_go_and_the_run_is_load
     async def scenario() -> None:
         store = PostgresStore(bank)
         await write(store, row("t", lease=2), row("t.1", state=State.RESOLVED.value))
-        token = _current.set(type("Step", (), {"id": "t.1"})())  # type: ignore[arg-type]
+        token = _current.set(StepInfo("t.1", 1, App()))
         try:
             async with everstep_supabase.transaction(store) as connection:
                 await connection.execute("insert into ledger (transfer) values ('twice')")
@@ -190,7 +190,7 @@ def test_it_is_for_steps_and_knows_which_store(bank: str) -> None:
         with pytest.raises(LookupError):
             async with everstep_supabase.transaction(first):
                 pass
-        token = _current.set(type("Step", (), {"id": "t.1"})())  # type: ignore[arg-type]
+        token = _current.set(StepInfo("t.1", 1, App()))
         try:
             with pytest.raises(UsageError, match="stores of Postgres are open"):
                 async with everstep_supabase.transaction():
