@@ -78,12 +78,16 @@ if [ -n "${WHEEL:-}" ]; then # an Everstep of one's own
   cp "$WHEEL" "$STAGE/"
   sed -i.bak "s|^everstep\\[gcp\\].*|./$(basename "$WHEEL")[gcp]|" "$STAGE/requirements.txt" && rm "$STAGE/requirements.txt.bak"
 fi
-# What else was set on it (EVERSTEP_PEERS, a key of one's own) stays: these are updates.
+# What was set on it before (a key of one's own) stays: these are updates.
+MORE=""
+for name in EVERSTEP_PEERS EVERSTEP_CALLERS EVERSTEP_AUDIENCES; do
+  [ -z "${!name:-}" ] || MORE="$MORE;$name=${!name}"
+done
 # Everybody may call: the function itself checks who does, and Cloud Run would take away the signature it checks.
 g functions deploy "$NAME" --gen2 --region="$REGION" --runtime=python312 --source="$STAGE" --entry-point=main \
   --trigger-http --allow-unauthenticated --service-account="$RUNS_AS" --timeout="${TIMEOUT}s" --memory=512Mi \
   --cpu=1 --concurrency=1 --max-instances="${INSTANCES:-20}" \
-  --update-env-vars="^;^EVERSTEP_STORE=firestore://$PROJECT/$DATABASE;EVERSTEP_BUCKET=$BUCKET;EVERSTEP_URL=$URL;EVERSTEP_ACCOUNT=$WAKES_AS;EVERSTEP_TIMEOUT=$TIMEOUT;EVERSTEP_QUEUE=projects/$PROJECT/locations/$REGION/queues/$NAME" \
+  --update-env-vars="^;^EVERSTEP_STORE=firestore://$PROJECT/$DATABASE;EVERSTEP_BUCKET=$BUCKET;EVERSTEP_URL=$URL;EVERSTEP_ACCOUNT=$WAKES_AS;EVERSTEP_TIMEOUT=$TIMEOUT;EVERSTEP_QUEUE=projects/$PROJECT/locations/$REGION/queues/$NAME$MORE" \
   --update-secrets="EVERSTEP_TOKEN=$NAME-token:latest,EVERSTEP_SECRET=$NAME-secret:latest"
 
 echo "sweep, $SWEEP"

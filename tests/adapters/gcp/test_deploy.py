@@ -130,6 +130,16 @@ def test_deploying_runs_these_commands_and_twice_is_as_good_as_once(name: str, c
         assert cloud.state() == {}
 
 
+def test_the_peers_that_it_is_given_reach_the_function(cloud: Cloud, tmp_path: Path) -> None:
+    peers = "billing=https://billing.run.app,ledger=https://ledger.run.app"
+    done = cloud.run(folder_of("countdown", tmp_path) / "gcp" / "deploy.sh", PROJECT="demo", EVERSTEP_PEERS=peers)
+    assert done.returncode == 0, done.stderr
+    (deploy,) = [command for command in cloud.commands() if "functions" in command and "deploy" in command]
+    (variables,) = [word for word in deploy if word.startswith("--update-env-vars=")]
+    assert f";EVERSTEP_PEERS={peers}" in variables
+    assert "EVERSTEP_CALLERS" not in variables
+
+
 def test_every_command_is_one_that_gcloud_knows(tmp_path: Path) -> None:
     """Its own parser says so: a mistyped flag would be found by nobody else before the day it is needed."""
     requires_component("gcloud", installable=False, hint="install the Google Cloud CLI")
